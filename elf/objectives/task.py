@@ -1,0 +1,46 @@
+"""The baseline: train on the synthetic images and their labels alone."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def loss(network: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Return the task loss of a batch (Equation 8 of the ELF paper), the rows called "Baseline".
+
+    Parameters
+    ----------
+    network : nn.Module
+        Maps images to logits.
+    images : Tensor of shape (B, 3, side, side)
+        Augmented images in model-input space.
+    labels : Tensor
+        See :func:`task_loss`.
+    targets : None
+        Unused; every objective has the same four arguments.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    return task_loss(network(images), labels)
+
+
+def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy between logits and hard or real-valued labels, averaged over the batch.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (B, classes)
+    labels : Tensor, int64 of shape (B,) or floating point of shape (B, classes)
+        Hard labels, or label rows that enter as they are, ``-sum_k y_k log softmax(logits)_k``. Rows are not
+        normalised: TESLA's are probabilities, FrePo's are centred and contain negative numbers.
+
+    Returns
+    -------
+    Tensor of shape ()
+
+    Notes
+    -----
+    The paper prints "KL" in Equations 7 and 8 and says in words that it is the cross-entropy.
+    """
+    return functional.cross_entropy(logits, labels)

@@ -1,0 +1,229 @@
+"""The training protocol shared by evaluations, teachers and expert trajectories."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from elf.data.augmentation import augment
+from elf.errors import ElfError
+from elf.objectives import task
+from elf.randomness import generator
+from elf.specs.training import TrainingRecipe
+
+PASSES_BETWEEN_CHECKS = 50
+"""How often a diverged training is looked for; each look makes a GPU wait for the host."""
+
+Objective = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
+
+
+class Checkpoint(Protocol):
+    """What :func:`train` needs of :class:`elf.checkpoints.Checkpoint`."""
+
+    def load(self) -> dict[str, Tensor] | None: ...
+
+    def save_if_due(self, make_state: Callable[[], dict[str, Tensor]]) -> None: ...
+
+
+def train(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: TrainingRecipe,
+    *,
+    objective: Objective = task.loss,
+    targets: Tensor | None = None,
+    order_generator: torch.Generator,
+    augmentation_generator: torch.Generator,
+    align_corners: bool = True,
+    after_pass: Callable[[int], None] | None = None,
+    progress: Callable[[int, int, Tensor], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    until_pass: int | None = None,
+) -> None:
+    """Train a network in place (protocol of the official ELF code).
+
+    Parameters
+    ----------
+    network : nn.Module
+        On the device of the images.
+    images : Tensor of shape (n, 3, side, side)
+        In model-input space, on the device on which to train.
+    labels : Tensor, int64 of shape (n,) or floating point of shape (n, classes)
+    recipe : TrainingRecipe
+    objective : callable (network, images, labels, targets) -> Tensor of shape ()
+        Loss of a batch, from :mod:`elf.objectives`, with its settings bound by ``functools.partial``.
+    targets : Tensor of shape (n, ...) or None
+        What the teacher gives for each image: constant, never augmented.
+    order_generator, augmentation_generator : torch.Generator
+        On the CPU. Nothing but the order of the images and the augmentation is drawn from them, so that two
+        objectives with generators of the same seeds see the same batches. Dropout masks follow from the
+        seed of ``order_generator`` and the index of the pass.
+    align_corners : bool
+        Grid convention of the augmentation.
+    after_pass : callable (index of the pass) or None
+        Called after each pass. A run that continues from a checkpoint repeats the calls for the passes that
+        it repeats.
+    progress : callable (index of the pass, number of passes, mean loss of the pass) or None
+        The loss is a tensor on the device; reading it makes a GPU wait.
+    checkpoint : Checkpoint or None
+        Where to continue from and to save to; an interrupted and continued run equals an uninterrupted
+        one bit for bit.
+    until_pass : int or None
+        Stop once this many passes are complete; None for all passes of the recipe.
+
+    Raises
+    ------
+    ElfError
+        If the loss or a weight is no longer finite, looked at every 50 passes, before every checkpoint
+        and at the end; or if images, labels and targets differ in number.
+    """
+    _check_lengths(images, labels, targets)
+    passes = recipe.passes if until_pass is None else min(until_pass, recipe.passes)
+    state = checkpoint.load() if checkpoint else None
+    first_pass = 0 if state is None else int(state["next_pass"])
+    optimiser = _optimiser(network, recipe, first_pass)
+    if state is not None:
+        _restore(state, network, optimiser, order_generator, augmentation_generator)
+
+    # Dropout can only draw from PyTorch's global state: it is set for each pass and given back at the end.
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        for pass_index in range(first_pass, passes):
+            dropout = generator(order_generator.initial_seed(), "dropout", str(pass_index))
+            torch.manual_seed(dropout.initial_seed())
+            network.train()
+            loss = torch.zeros((), device=images.device)
+            for batch in torch.randperm(len(images), generator=order_generator).split(recipe.batch_size):
+                batch = batch.to(images.device, non_blocking=True)
+                batch_images = augment(
+                    images.index_select(0, batch),
+                    recipe.augmentation,
+                    augmentation_generator,
+                    align_corners=align_corners,
+                )
+                batch_targets = None if targets is None else targets.index_select(0, batch)
+                batch_loss = objective(network, batch_images, labels.index_select(0, batch), batch_targets)
+                optimiser.zero_grad()
+                batch_loss.backward()
+                optimiser.step()
+                loss += batch_loss.detach() * (len(batch) / len(images))
+            if pass_index == recipe.drop_after:
+                # A new optimiser rather than a scheduler: the official code forgets the momentum here.
+                optimiser = _optimiser(network, recipe, pass_index + 1)
+
+            check = partial(_check_finite, network, loss, pass_index, recipe.lr)
+            if (pass_index + 1) % PASSES_BETWEEN_CHECKS == 0 or pass_index + 1 == passes:
+                check()
+            if progress:
+                progress(pass_index, passes, loss)
+            if after_pass:
+                after_pass(pass_index)
+            if checkpoint:
+                generators = (order_generator, augmentation_generator)
+                checkpoint.save_if_due(
+                    partial(_state, network, optimiser, *generators, pass_index + 1, check)
+                )
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
+    """Return the fraction of images whose largest logit is that of their label.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Put in evaluation mode meanwhile; its training mode is restored.
+    images : Tensor of shape (n, 3, side, side)
+        In model-input space, not augmented.
+    labels : int64 Tensor of shape (n,)
+    batch_size : int
+
+    Returns
+    -------
+    float
+        Top-1 accuracy between 0 and 1.
+    """
+    was_training = network.training
+    network.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    for start in range(0, len(images), batch_size):
+        batch = slice(start, start + batch_size)
+        correct += (network(images[batch]).argmax(dim=1) == labels[batch]).sum()
+    network.train(was_training)
+    return correct.item() / len(images)
+
+
+def _optimiser(network: nn.Module, recipe: TrainingRecipe, next_pass: int) -> torch.optim.SGD:
+    dropped = recipe.drop_after is not None and next_pass > recipe.drop_after
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.lr * 0.1 if dropped else recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _state(
+    network: nn.Module,
+    optimiser: torch.optim.SGD,
+    order_generator: torch.Generator,
+    augmentation_generator: torch.Generator,
+    next_pass: int,
+    check: Callable[[], None],
+) -> dict[str, Tensor]:
+    """Collect all that a continued run needs, after a check that it is worth continuing."""
+    check()
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        momentum = optimiser.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            state[f"momentum.{name}"] = momentum
+    state["order_generator"] = order_generator.get_state()
+    state["augmentation_generator"] = augmentation_generator.get_state()
+    state["next_pass"] = torch.tensor(next_pass)
+    return state
+
+
+def _restore(
+    state: dict[str, Tensor],
+    network: nn.Module,
+    optimiser: torch.optim.SGD,
+    order_generator: torch.Generator,
+    augmentation_generator: torch.Generator,
+) -> None:
+    prefix = "network."
+    network.load_state_dict(
+        {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    )
+    for name, parameter in network.named_parameters():
+        if f"momentum.{name}" in state:
+            momentum = torch.empty_like(parameter, requires_grad=False).copy_(state[f"momentum.{name}"])
+            optimiser.state[parameter]["momentum_buffer"] = momentum
+    order_generator.set_state(state["order_generator"])
+    augmentation_generator.set_state(state["augmentation_generator"])
+
+
+def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float) -> None:
+    finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all()
+    if not math.isfinite(loss):
+        what = f"the loss of pass {pass_index} is {loss.item()}"
+    elif not finite:
+        what = f"a weight is not finite after pass {pass_index}"
+    else:
+        return
+    raise ElfError(
+        f"training diverged: {what} (lr {lr}); lower the learning rate of the recipe, "
+        "or look for non-finite values in the images and targets"
+    )
+
+
+def _check_lengths(images: Tensor, labels: Tensor, targets: Tensor | None) -> None:
+    lengths = {"images": len(images), "labels": len(labels)}
+    if targets is not None:
+        lengths["teacher targets"] = len(targets)
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        raise ElfError(f"training needs one label and one teacher target an image, found {found}")
