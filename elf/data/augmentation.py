@@ -39,7 +39,7 @@ class Draw:
         ``color``: ``brightness`` (shift, in units of the pixels), ``saturation`` and ``contrast`` (factors).
         ``crop``: ``down`` and ``right`` (integer pixels by which the window moves). ``cutout``: ``row`` and
         ``column`` (integer pixels, centre of the square). ``flip``: ``mirrored`` (bool). ``scale``: ``x``
-        and ``y`` (factors of the sampling grid; above 1 shrinks the content). ``rotate``: ``angle`` (radians).
+        and ``y`` (factors of the sampling grid; above 1 shrinks). ``rotate``: ``angle`` (radians).
     """
 
     category: str
