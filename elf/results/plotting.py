@@ -1,0 +1,199 @@
+"""What all figures share: style, panels, points of a cell, and deterministic PDF, PNG and SVG."""
+
+import io
+import textwrap
+from collections.abc import Iterable
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from elf.results.columns import Cell, dataset_label, method_label, network_labels, network_order
+
+# Okabe and Ito's palette (2008), told apart with every common colour vision, without its pale yellow.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY = "#5A5A5A"
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.2,
+    "errorbar.capsize": 2,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "elf",
+    "savefig.dpi": 200,
+    "figure.facecolor": "white",
+}
+# Dates are left out, so that the same data give the same bytes.
+METADATA = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}, "png": {}}
+PANEL_COLUMNS = [
+    "paper_dataset",
+    "dataset",
+    "method",
+    "distill_network",
+    "ipc",
+    "paper_eval_network",
+    "eval_network",
+]
+POINT_COLUMNS = [
+    *PANEL_COLUMNS,
+    "series",
+    "lambda_front",
+    "lambda_rear",
+    "teacher_network",
+    "teacher_epoch",
+    "mean",
+    "std",
+    "ci_low",
+    "ci_high",
+    "n",
+]
+
+
+def points(cells: Iterable[tuple[str, Cell]]) -> pd.DataFrame:
+    """Return what a figure shows, one row a point: accuracies in percent, with ``series`` naming its line.
+
+    Cells without results give no point.
+    """
+    rows = []
+    for series, cell in cells:
+        summary = cell.summary
+        if summary.n == 0:
+            continue
+        statistics = {
+            "mean": summary.mean,
+            "std": summary.std,
+            "ci_low": summary.low,
+            "ci_high": summary.high,
+        }
+        percent = {name: 100 * value for name, value in statistics.items()}
+        rows.append({**cell.key, "series": series, **percent, "n": summary.n})
+    return pd.DataFrame(rows, columns=POINT_COLUMNS).convert_dtypes()
+
+
+def data_csv(frame: pd.DataFrame) -> bytes:
+    """Return the points as CSV; accuracies are in percent."""
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def panels(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Split points into (title, evaluation network, its points), one panel a synthetic set and network."""
+    labels = network_labels(frame["paper_eval_network"])
+    groups = [group for _, group in frame.groupby(PANEL_COLUMNS, dropna=False, sort=False)]
+    groups.sort(key=lambda group: network_order(group["paper_eval_network"].iloc[0]))
+    titles = []
+    for group in groups:
+        first = group.iloc[0]
+        parts = [labels[first["paper_eval_network"]]]
+        if frame["paper_dataset"].nunique() > 1:
+            parts.append(dataset_label(first["paper_dataset"]))
+        if frame["method"].nunique() > 1:
+            parts.append(method_label(first["method"]))
+        titles.append((", ".join(parts), first["paper_eval_network"], group))
+    return titles
+
+
+def new_panels(count: int, *, panel_width: float, panel_height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure and ``count`` axes on a grid that is at most three wide; sizes are in inches."""
+    columns = max(1, min(3, count))
+    rows = -(-max(count, 1) // columns)
+    figure = Figure(figsize=(panel_width * columns, panel_height * rows + 1.0), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.02, hspace=0.04)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, list(grid[:count])
+
+
+def title_and_caption(figure: Figure, title: str, caption: str) -> None:
+    """Put the title at the top left and the caption, small and wrapped, under everything."""
+    width = figure.get_figwidth()
+    title = textwrap.fill(title, int(width * 13))
+    figure.suptitle(plain(title), x=0.012, ha="left", fontsize=10, fontweight="bold")
+    caption = textwrap.fill(caption, int(width * 19.5))
+    figure.supxlabel(plain(caption), x=0.012, ha="left", fontsize=6.5, color=GREY, linespacing=1.35)
+
+
+def plain(text: str) -> str:
+    """Keep a text from being read as a formula."""
+    return str(text).replace("$", r"\$")
+
+
+def line(axes: Axes, x, frame: pd.DataFrame, *, shift: float = 0.0, **style) -> None:
+    """Draw means joined by a line, with 95 % intervals as error bars, moved ``shift`` points sideways.
+
+    The shift keeps error bars of two lines apart without changing what the axis says.
+    """
+    mean = frame["mean"].to_numpy(dtype=float)
+    low, high = (frame[name].to_numpy(dtype=float, na_value=np.nan) for name in ("ci_low", "ci_high"))
+    figure = axes.get_figure()
+    moved = axes.transData + matplotlib.transforms.ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
+    axes.errorbar(
+        np.asarray(x, dtype=float),
+        mean,
+        yerr=[mean - low, high - mean],
+        elinewidth=0.9,
+        transform=moved,
+        **style,
+    )
+
+
+def baseline(axes: Axes, frame: pd.DataFrame, *, color: str, label: str | None = None) -> None:
+    """Draw the baseline as a dashed line across the panel, with its 95 % interval as a band."""
+    for row in frame.itertuples():
+        axes.axhline(row.mean, color=color, linestyle=(0, (4, 2.5)), linewidth=1.1, label=label, zorder=1.5)
+        if not pd.isna(row.ci_low):
+            axes.axhspan(row.ci_low, row.ci_high, color=color, alpha=0.13, linewidth=0, zorder=1)
+
+
+def value_axis(axes: Axes, values: Iterable[float]) -> None:
+    """Give x a logarithmic axis that still has a place for 0, with a tick at each value and nowhere else."""
+    values = sorted({float(value) for value in values})
+    positive = [value for value in values if value > 0]
+    if positive:
+        axes.set_xscale("symlog", linthresh=positive[0], linscale=0.45)
+    axes.xaxis.set_major_locator(FixedLocator(values))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def about_text(about: dict) -> str:
+    """Return the sentence on scale and stand-ins that every caption ends with."""
+    stand_ins = str(about.get("stand_ins") or "").strip()
+    return f"Scale: {about['scale']}." + (f" {stand_ins.rstrip('.')}." if stand_ins else "")
+
+
+def save(figure: Figure) -> dict[str, bytes]:
+    """Return the figure as PDF, PNG (200 dpi) and SVG; the same data give the same bytes."""
+    files = {}
+    for extension, metadata in METADATA.items():
+        stream = io.BytesIO()
+        figure.savefig(stream, format=extension, metadata=metadata)
+        files[extension] = stream.getvalue()
+    return files
+
+
+def style():
+    """Return the context in which figures are built and saved; other users of matplotlib keep theirs."""
+    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE})
