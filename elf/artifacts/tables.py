@@ -1,0 +1,48 @@
+"""Rows and their manifest in one parquet file."""
+
+import hashlib
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from elf.artifacts.manifest import MANIFEST, Manifest, damaged, identifier, read_manifest
+from elf.errors import ElfError
+from elf.files import atomic
+from elf.specs.base import canonical_json
+
+
+def write_table(path: Path, rows: list[dict], schema: pyarrow.Schema, manifest: Manifest) -> Manifest:
+    """Write rows and their manifest into one parquet file; return the manifest with its identifier."""
+    table = pyarrow.Table.from_pylist(rows, schema=schema)
+    checksums = {"rows": _rows_checksum(table)}
+    manifest = manifest | {"checksums": checksums, "id": identifier(checksums)}
+    table = table.replace_schema_metadata({MANIFEST: canonical_json(manifest)})
+    with atomic(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+    return manifest
+
+
+def read_table(path: Path, kind: str, schema: pyarrow.Schema) -> tuple[pyarrow.Table, Manifest]:
+    """Read and verify a table; its columns must be those of the schema.
+
+    Raises
+    ------
+    ElfError
+        If the file is missing, damaged, altered, of another kind or lacks a column.
+    """
+    manifest = read_manifest(path, kind)
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise damaged(path, error) from error
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise ElfError(f"{path}: the column {missing[0]!r} is missing; delete the file and start again")
+    if manifest["checksums"].get("rows") != _rows_checksum(table):
+        raise damaged(path, "the checksum of its rows does not fit")
+    return table.select(schema.names), manifest
+
+
+def _rows_checksum(table: pyarrow.Table) -> str:
+    return hashlib.sha256(canonical_json(table.to_pylist()).encode()).hexdigest()

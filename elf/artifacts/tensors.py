@@ -1,0 +1,69 @@
+"""Tensors and their manifest in one safetensors file; nothing is ever unpickled."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from elf.artifacts.manifest import MANIFEST, Manifest, damaged, identifier, read_manifest
+from elf.errors import ElfError
+from elf.files import atomic
+from elf.specs.base import canonical_json
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> Manifest:
+    """Write tensors and their manifest into one safetensors file; return the manifest with its identifier."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    checksums = {name: _tensor_checksum(tensor) for name, tensor in tensors.items()}
+    manifest = manifest | {"checksums": checksums, "id": identifier(checksums)}
+    with atomic(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={MANIFEST: canonical_json(manifest)})
+    return manifest
+
+
+def read_tensors(path: Path, kind: str, names: Iterable[str] | None = None) -> tuple[dict[str, torch.Tensor], Manifest]:
+    """Read and verify tensors.
+
+    Parameters
+    ----------
+    path : Path
+        File written by `write_tensors`.
+    kind : str
+        Kind of artifact that is expected.
+    names : iterable of str, optional
+        Tensors to read; by default all.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+    manifest : dict
+
+    Raises
+    ------
+    ElfError
+        If the file is missing, damaged, altered, of another kind or without a tensor.
+    """
+    manifest = read_manifest(path, kind)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            wanted = list(file.keys()) if names is None else list(names)
+            missing = sorted(set(wanted) - set(file.keys()))
+            if missing:
+                raise ElfError(f"{path}: holds no {', '.join(missing)}; found {', '.join(sorted(file.keys()))}")
+            tensors = {name: file.get_tensor(name) for name in wanted}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise damaged(path, error) from error
+    for name, tensor in tensors.items():
+        if manifest["checksums"].get(name) != _tensor_checksum(tensor):
+            raise damaged(path, f"the checksum of {name} does not fit")
+    return tensors, manifest
+
+
+def _tensor_checksum(tensor: torch.Tensor) -> str:
+    array = tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b""
+    digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    digest.update(array)
+    return digest.hexdigest()

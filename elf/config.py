@@ -1,0 +1,358 @@
+"""The configuration: files under ``config/``, validated when the workflow starts.
+
+Whatever is wrong ends as one line that names the file, the key, what was found and what is allowed.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from elf.errors import ElfError
+from elf.specs.evaluation import Objective
+from elf.specs.synthetic import RecipeValue
+
+
+class Strict(BaseModel):
+    """A frozen part of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetConfig(Strict):
+    """One entry of ``config/datasets.yaml``."""
+
+    source: Literal["auto", "digits", "torchvision", "parquet", "folder"] = Field(
+        description="How the images are stored; auto: parquet files if there are any, else torchvision's layout."
+    )
+    location: str | None = Field(default=None, description="Folder below the data folder (ELF_DATA_DIR).")
+    side: int = Field(ge=4, description="Height and width of the images in pixels.")
+    classes: int = Field(ge=2, description="Number of classes.")
+    normalisation: str = Field(description="Name of the constants in elf/data/preprocessing.py.")
+    train_per_class: int | None = Field(default=None, ge=1, description="Keep the first images of each class.")
+    test_per_class: int | None = Field(default=None, ge=1, description="Test on the first images of each class.")
+
+
+class ObjectiveConfig(Strict):
+    """One objective of a block; lists span a product."""
+
+    name: Literal["task", "elf", "kd"] = Field(description="Module in elf/objectives.")
+    terms: list[str] = Field(default=["front+rear+task"], description="Loss terms of elf (Table 9).")
+    distance: list[str] = Field(default=["ce"], description="Distances of elf (Table 12).")
+    lambda_front: list[float] = Field(default=[1.0], description="Weights of the front term (Equation 9).")
+    lambda_rear: list[float] = Field(default=[1.0], description="Weights of the rear term (Equation 9).")
+    variant: Literal["official", "paper"] = Field(
+        default="official", description="Whose definition holds where paper and official code differ."
+    )
+    temperature: float = Field(default=4.0, gt=0, description="Temperature of kd.")
+    weight: float = Field(default=1.0, ge=0, description="Weight of the distillation term of kd.")
+
+    def expand(self) -> list[Objective]:
+        """Return the objectives that this entry names."""
+        if self.name == "task":
+            return [Objective(name="task")]
+        if self.name == "kd":
+            return [Objective(name="kd", temperature=self.temperature, weight=self.weight)]
+        return [
+            Objective(
+                name="elf",
+                terms=terms,
+                distance=distance,
+                lambda_front=front,
+                lambda_rear=rear,
+                variant=self.variant,
+            )
+            for terms in self.terms
+            for distance in self.distance
+            for front in self.lambda_front
+            for rear in self.lambda_rear
+        ]
+
+
+class Block(Strict):
+    """A product of axes; an experiment is the union of its blocks."""
+
+    dataset: str = Field(description="Dataset of the paper; a scale may let another stand in for it.")
+    ipc: list[int] = Field(description="Images per class.")
+    method: list[str] = Field(description="Distillation methods; those that the scale does not run stay empty.")
+    distill_network: list[str] = Field(description="Distillation networks.")
+    eval_network: list[str] = Field(description="Evaluation networks.")
+    objective: list[ObjectiveConfig] = Field(description="What is minimised.")
+    teacher_network: str = Field(
+        default="match", description="Feature model; match takes the IN ConvNet whose map fits."
+    )
+    teacher_epoch: int | list[int] | dict[str, int] = Field(
+        default=[], description="Epochs of the feature model: one, several, or one for each method."
+    )
+    lr: float | dict[str, float] | None = Field(
+        default=None, description="Learning rate of the evaluation, also by method; null takes the recipe's."
+    )
+    aligned: bool = Field(default=False, description="Whether this is evaluation with the distillation network.")
+    enabled: bool = Field(default=True, description="Whether the block is part of the experiment.")
+
+
+class Experiment(Strict):
+    """One file of ``config/experiments/``: a table or a figure."""
+
+    title: str = Field(description="First sentence of the caption.")
+    kind: Literal["table", "figure"] = Field(description="What is drawn.")
+    number: int = Field(ge=1, description="Number in the paper.")
+    blocks: dict[str, Block] = Field(description="Named products of axes.")
+
+
+class Sourced(Strict):
+    """A hyper-parameter and where its value comes from."""
+
+    value: RecipeValue = Field(description="The value.")
+    source: Literal["paper", "official code", "third party", "own choice"] = Field(description="Kind of source.")
+    where: str = Field(description="Table, script or reason.")
+    minimum: float | None = Field(default=None, description="Smallest allowed value.")
+    maximum: float | None = Field(default=None, description="Largest allowed value.")
+    choices: list[RecipeValue] | None = Field(default=None, description="Allowed values.")
+
+
+class Condition(Strict):
+    """When a variant of a recipe holds; an axis that is not named matches everything."""
+
+    dataset: list[str] | None = Field(default=None, description="Datasets of the paper.")
+    ipc: list[int] | None = Field(default=None, description="Images per class.")
+
+
+class Variant(Strict):
+    """Values that replace others under a condition."""
+
+    when: Condition = Field(description="Condition.")
+    values: dict[str, Sourced] = Field(description="Replaced hyper-parameters.")
+
+
+class Recipe(Strict):
+    """One file of ``config/recipes/``: hyper-parameters with sources."""
+
+    description: str = Field(description="What the recipe is for.")
+    uses_network: bool = Field(default=True, description="Whether a distillation network is involved.")
+    values: dict[str, Sourced] = Field(description="Hyper-parameters.")
+    variants: list[Variant] = Field(default=[], description="Values for single datasets or image counts.")
+
+    def sourced(self, dataset: str | None = None, ipc: int | None = None) -> dict[str, Sourced]:
+        """Return the values that hold for a dataset of the paper and a number of images per class."""
+        values = dict(self.values)
+        for variant in self.variants:
+            when = variant.when
+            if (when.dataset is None or dataset in when.dataset) and (when.ipc is None or ipc in when.ipc):
+                values |= variant.values
+        return values
+
+
+class Scale(Strict):
+    """One file of ``config/scales/``: budgets, and which data stands in for which."""
+
+    description: str = Field(description="Shown in captions.")
+    methods: list[str] = Field(description="Distillation methods that are run; cells of others stay empty.")
+    experiments: list[str] = Field(description="Tables and figures that are made.")
+    stand_ins: dict[str, str] = Field(default={}, description="Dataset of the paper: dataset that stands in for it.")
+    width: float = Field(default=1.0, gt=0, le=1, description="Multiplies the width of every network.")
+    seeds: int = Field(default=5, ge=1, description="Evaluation networks per cell.")
+    seeds_per_job: int = Field(default=5, ge=1, description="Evaluation networks that one job trains.")
+    datasets: dict[str, dict[str, Any]] = Field(default={}, description="Changes to config/datasets.yaml.")
+    recipes: dict[str, dict[str, RecipeValue]] = Field(default={}, description="Changed hyper-parameters.")
+    changes: dict[str, dict[str, Any]] = Field(
+        default={}, description="Changes to experiments, merged into their keys."
+    )
+
+
+class Top(Strict):
+    """``config/config.yaml``."""
+
+    scale: str = Field(description="A file of config/scales/, without its ending.")
+
+
+class Settings(Strict):
+    """Everything that was read, with the changes of the scale applied."""
+
+    name: str
+    scale: Scale
+    datasets: dict[str, DatasetConfig]
+    recipes: dict[str, Recipe]
+    experiments: dict[str, Experiment]
+
+
+def load_settings(folder: Path, scale: str | None = None) -> Settings:
+    """Read and validate the configuration.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder ``config``.
+    scale : str or None
+        Scale to load; None takes the one of ``config.yaml``.
+
+    Raises
+    ------
+    ElfError
+        One line that names the file, the key, what was found and what is allowed.
+    """
+    top = validated(Top, read_yaml(folder / "config.yaml"), folder / "config.yaml")
+    name = scale or top.scale
+    scale_file = folder / "scales" / f"{name}.yaml"
+    if not scale_file.is_file():
+        allowed = ", ".join(sorted(path.stem for path in (folder / "scales").glob("*.yaml")))
+        raise ElfError(f"{folder / 'config.yaml'}: scale: there is no {scale_file}; allowed: {allowed}")
+    scale_config = validated(Scale, read_yaml(scale_file), scale_file)
+    return Settings(
+        name=name,
+        scale=scale_config,
+        datasets=_datasets(folder / "datasets.yaml", scale_config, scale_file),
+        recipes=_recipes(folder / "recipes", scale_config, scale_file),
+        experiments=_experiments(folder / "experiments", scale_config, scale_file),
+    )
+
+
+def _datasets(file: Path, scale: Scale, scale_file: Path) -> dict[str, DatasetConfig]:
+    raw = read_yaml(file)
+    known_keys(scale.datasets, raw, scale_file, "datasets")
+    for name, changes in scale.datasets.items():
+        known_keys(changes, DatasetConfig.model_fields, scale_file, f"datasets.{name}")
+    return {
+        name: validated(DatasetConfig, entry | scale.datasets.get(name, {}), file, name) for name, entry in raw.items()
+    }
+
+
+def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
+    recipes = {file.stem: validated(Recipe, read_yaml(file), file) for file in sorted(folder.glob("*.yaml"))}
+    known_keys(scale.recipes, recipes, scale_file, "recipes")
+    known_keys(scale.methods, recipes, scale_file, "methods")
+    for name, recipe in recipes.items():
+        for key, entry in recipe.values.items():
+            _check_value(entry, entry.value, folder / f"{name}.yaml", f"values.{key}.value")
+        for number, variant in enumerate(recipe.variants):
+            known_keys(variant.values, recipe.values, folder / f"{name}.yaml", f"variants[{number}].values")
+    for name, changes in scale.recipes.items():
+        recipe = recipes[name]
+        known_keys(changes, recipe.values, scale_file, f"recipes.{name}")
+        changed = {}
+        for key, value in changes.items():
+            _check_value(recipe.values[key], value, scale_file, f"recipes.{name}.{key}")
+            changed[key] = recipe.values[key].model_copy(
+                update={
+                    "value": value,
+                    "source": "own choice",
+                    "where": f"budget of the scale {scale_file.stem}",
+                }
+            )
+        # A change of the scale is meant for every dataset, so it also ends the variants of that key.
+        variants = [
+            variant.model_copy(update={"values": {k: v for k, v in variant.values.items() if k not in changed}})
+            for variant in recipe.variants
+        ]
+        recipes[name] = recipe.model_copy(update={"values": recipe.values | changed, "variants": variants})
+    return recipes
+
+
+def _check_value(entry: Sourced, value: RecipeValue, file: Path, key: str) -> None:
+    expected = type(entry.value)
+    fits = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
+    if not (fits or (expected is float and isinstance(value, int) and not isinstance(value, bool))):
+        raise ElfError(f"{file}: {key}: found {value!r}, expected a value of type {expected.__name__}")
+    if entry.choices is not None and value not in entry.choices:
+        raise ElfError(f"{file}: {key}: found {value!r}, allowed: {', '.join(map(str, entry.choices))}")
+    too_small = entry.minimum is not None and value < entry.minimum
+    too_large = entry.maximum is not None and value > entry.maximum
+    if too_small or too_large:
+        lower = "-inf" if entry.minimum is None else f"{entry.minimum:g}"
+        upper = "inf" if entry.maximum is None else f"{entry.maximum:g}"
+        raise ElfError(f"{file}: {key}: found {value!r}, allowed: {lower} to {upper}")
+
+
+def _experiments(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Experiment]:
+    files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    known_keys(scale.experiments, files, scale_file, "experiments")
+    known_keys(scale.changes, files, scale_file, "changes")
+    experiments = {}
+    for name, file in files.items():
+        raw = read_yaml(file)
+        validated(Experiment, raw, file)
+        changes = scale.changes.get(name)
+        if changes:
+            known_keys(changes.get("blocks", {}), raw["blocks"], scale_file, f"changes.{name}.blocks")
+            raw = merged(raw, changes)
+            experiments[name] = validated(Experiment, raw, scale_file, f"changes.{name}")
+        else:
+            experiments[name] = validated(Experiment, raw, file)
+    return experiments
+
+
+def merged(base: dict, changes: dict) -> dict:
+    """Return ``base`` with ``changes`` merged in: mappings key by key, everything else replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def read_yaml(file: Path) -> dict:
+    """Read a YAML mapping; what is wrong with it ends as one line."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ElfError(f"{file}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ElfError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ElfError(f"{file}: found {type(content).__name__}, expected a mapping of keys to values")
+    return content
+
+
+def known_keys(keys, allowed, file: Path, where: str) -> None:
+    """Raise an error for the first key that is not allowed."""
+    for key in keys:
+        if key not in allowed:
+            raise ElfError(f"{file}: {where}: unknown {key!r}; allowed: {', '.join(sorted(map(str, allowed)))}")
+
+
+def validated(model: type[BaseModel], content: Any, file: Path, where: str = ""):
+    """Return ``content`` as a model; the first mistake ends as one line.
+
+    Parameters
+    ----------
+    model : type
+        Pydantic model.
+    content : Any
+        What was read.
+    file : Path
+        File to name in the message.
+    where : str
+        Key of ``content`` in the file.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    path = [part for part in first["loc"] if not (isinstance(part, str) and part.startswith(("list[", "dict[")))]
+    key = ".".join([where, *map(str, path)] if where else map(str, path))
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(_fields_at(model, path[:-1]))
+        raise ElfError(f"{file}: {key}: unknown key; allowed: {allowed}") from None
+    if first["type"] == "missing":
+        raise ElfError(f"{file}: {key}: this key is missing") from None
+    raise ElfError(f"{file}: {key}: found {first['input']!r}: {first['msg']}") from None
+
+
+def _fields_at(model: type[BaseModel], path: list) -> list[str]:
+    """Names of the fields of the model that lies at ``path`` inside ``model``."""
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            nested = _model_in(model.model_fields[part].annotation)
+            model = nested or model
+    return sorted(model.model_fields)
+
+
+def _model_in(annotation) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,85 @@
+"""The one place that decides on the device, its threads and its arithmetic."""
+
+import os
+import platform
+import resource
+import sys
+
+import torch
+
+from elf.errors import ElfError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """Return the device on which to compute.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda"} or None
+        None reads the environment variable ``ELF_DEVICE`` (default ``auto``). ``auto`` is a GPU where
+        PyTorch finds one, otherwise the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ElfError
+        If the name is unknown, or ``cuda`` is asked for and absent.
+    """
+    name = name or os.environ.get("ELF_DEVICE") or "auto"
+    if name not in DEVICES:
+        raise ElfError(f"unknown device {name!r} (option or ELF_DEVICE); allowed: {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ElfError(
+            "device 'cuda' was asked for (option or ELF_DEVICE), but PyTorch finds no GPU; "
+            "use 'cpu' or 'auto', or install a CUDA build of PyTorch on a machine with a GPU"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def prepare(threads: int | None, device: torch.device) -> None:
+    """Set what numbers and speed depend on; call it once, before the first computation of a process.
+
+    Denormal numbers become zero, cuDNN chooses its algorithms deterministically and without benchmarks, and
+    float32 products are computed in full float32 (no TF32), so that CPU and GPU agree up to rounding.
+
+    Parameters
+    ----------
+    threads : int or None
+        CPU threads of PyTorch; None leaves its own choice.
+    device : torch.device
+        Made the current one if it is a GPU.
+    """
+    # First: worker threads inherit this setting from the thread that starts them.
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    if device.type == "cuda":
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def describe(device: torch.device) -> str:
+    """Return the device in words, for manifests: ``cuda (NVIDIA H200)`` or ``cpu (x86_64, 2 threads)``."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory in use so far: tensors on a GPU, else the resident memory of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In kilobytes on Linux, in bytes on macOS.
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,283 @@
+"""From experiments and a scale to the runs that they need, each of them once.
+
+The only module that knows which results a table or figure is made of.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path, PurePosixPath
+
+from elf.config import Block, Settings
+from elf.errors import ElfError
+from elf.networks.names import NetworkName, feature_shape, matching_teacher, parse
+from elf.specs.dataset import DatasetSpec
+from elf.specs.evaluation import EvaluationSpec
+from elf.specs.features import FeaturesSpec
+from elf.specs.synthetic import SyntheticSpec
+from elf.specs.teacher import TeacherSpec
+from elf.specs.training import TrainingRecipe
+
+TEACHER_SEED = 3407
+"""The seed of the official code; the grid trains one teacher per dataset and architecture."""
+
+DISTILLATION_SEED = 0
+"""The paper evaluates one synthetic set per setting."""
+
+
+PAPER_METHODS = ("dm", "dsa", "mtt", "tesla", "frepo")
+"""Experiments may name these before they have a recipe; their cells stay empty."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table or figure: what the paper calls it, and the run that measures it."""
+
+    paper_dataset: str
+    paper_distill_network: str | None
+    paper_eval_network: str
+    aligned: bool
+    synthetic: SyntheticSpec
+    evaluation: EvaluationSpec  # with all seeds; shards are cut from it
+
+    @property
+    def columns(self) -> dict:
+        """What identifies the cell in results, and how the paper labels it."""
+        evaluation, objective = self.evaluation, self.evaluation.objective
+        return {
+            "paper_dataset": self.paper_dataset,
+            "paper_distill_network": self.paper_distill_network,
+            "paper_eval_network": self.paper_eval_network,
+            "aligned": self.aligned,
+            "dataset": evaluation.dataset,
+            "method": self.synthetic.method,
+            "distill_network": self.synthetic.network,
+            "ipc": self.synthetic.ipc,
+            "eval_network": evaluation.network,
+            "objective": objective.label,
+            "distance": objective.distance,
+            "lambda_front": objective.lambda_front,
+            "lambda_rear": objective.lambda_rear,
+            "teacher_network": evaluation.teacher_network,
+            "teacher_epoch": evaluation.teacher_epoch,
+            "lr": evaluation.recipe.lr,
+            "epochs": evaluation.recipe.epochs,
+        }
+
+
+@dataclass
+class Grid:
+    """All runs of a scale, by the path of what they make.
+
+    Attributes
+    ----------
+    cells : dict of list of Cell
+        For each experiment.
+    datasets, synthetic_sets, teachers, features, evaluations : dict
+        Specifications by path below the results folder. Evaluations are shards.
+    checkpoints : dict of set of int
+        Epochs that the grid asks for, by the teacher's folder.
+    """
+
+    cells: dict[str, list[Cell]] = field(default_factory=dict)
+    datasets: dict[str, DatasetSpec] = field(default_factory=dict)
+    synthetic_sets: dict[str, SyntheticSpec] = field(default_factory=dict)
+    teachers: dict[str, TeacherSpec] = field(default_factory=dict)
+    checkpoints: dict[str, set[int]] = field(default_factory=dict)
+    features: dict[str, FeaturesSpec] = field(default_factory=dict)
+    evaluations: dict[str, EvaluationSpec] = field(default_factory=dict)
+
+    def add(self, collection: str, path: PurePosixPath, spec) -> None:
+        """Add a specification; two that share a path must be equal."""
+        known = getattr(self, collection).setdefault(str(path), spec)
+        if known is not spec and known != spec:
+            differing = [key for key in type(spec).model_fields if getattr(known, key) != getattr(spec, key)]
+            raise ElfError(
+                f"config: two different runs would both be written to {path}: they differ in {', '.join(differing)}"
+            )
+
+
+def build_grid(settings: Settings, data_folder: Path) -> Grid:
+    """Return the runs that the experiments of a scale need, each of them once.
+
+    Parameters
+    ----------
+    settings : Settings
+        The validated configuration.
+    data_folder : Path
+        Where the real images lie; looked at only to find out in which layout a dataset is stored.
+
+    Raises
+    ------
+    ElfError
+        If a network is unknown, a teacher does not fit, or no teacher reaches an epoch.
+    """
+    grid = Grid()
+    for name in settings.scale.experiments:
+        experiment = settings.experiments[name]
+        cells: dict[EvaluationSpec, Cell] = {}
+        for block_name, block in experiment.blocks.items():
+            try:
+                for cell in _cells(block, settings) if block.enabled else ():
+                    cells.setdefault(cell.evaluation, cell)
+            except ElfError as error:
+                raise ElfError(f"config/experiments/{name}.yaml: blocks.{block_name}: {error}") from None
+        grid.cells[name] = list(cells.values())
+        for cell in grid.cells[name]:
+            _add_runs(grid, cell, settings, data_folder)
+    return grid
+
+
+def _cells(block: Block, settings: Settings) -> Iterator[Cell]:
+    scale = settings.scale
+    dataset_name = scale.stand_ins.get(block.dataset, block.dataset)
+    if dataset_name not in settings.datasets:
+        allowed = ", ".join(sorted(settings.datasets))
+        raise ElfError(f"dataset: unknown {dataset_name!r}; config/datasets.yaml knows {allowed}")
+    side = settings.datasets[dataset_name].side
+    for method in block.method:
+        if method not in settings.recipes and method not in PAPER_METHODS:
+            raise ElfError(f"method: unknown {method!r}: there is no config/recipes/{method}.yaml")
+    methods = [method for method in block.method if method in scale.methods]
+    objectives = [objective for entry in block.objective for objective in entry.expand()]
+    for method, ipc, distill_network, eval_network in product(
+        methods, block.ipc, block.distill_network, block.eval_network
+    ):
+        uses_network = settings.recipes[method].uses_network
+        synthetic = SyntheticSpec(
+            dataset=dataset_name,
+            method=method,
+            network=str(parse(distill_network).scaled(scale.width)) if uses_network else None,
+            ipc=ipc,
+            seed=DISTILLATION_SEED,
+            recipe={key: entry.value for key, entry in settings.recipes[method].sourced(block.dataset, ipc).items()},
+        )
+        network = parse(eval_network).scaled(scale.width)
+        lr = block.lr.get(method) if isinstance(block.lr, dict) else block.lr
+        recipe = _training_recipe(settings, "evaluation", block.dataset, ipc, lr)
+        for objective in objectives:
+            for epoch in _teacher_epochs(block, method) if objective.needs_teacher else [None]:
+                teacher = None
+                if objective.needs_teacher:
+                    teacher = _teacher_network(block.teacher_network, network, side, scale.width)
+                yield Cell(
+                    paper_dataset=block.dataset,
+                    paper_distill_network=distill_network if uses_network else None,
+                    paper_eval_network=eval_network,
+                    aligned=block.aligned,
+                    synthetic=synthetic,
+                    evaluation=EvaluationSpec(
+                        dataset=dataset_name,
+                        synthetic_set=synthetic.name,
+                        network=str(network),
+                        objective=objective,
+                        teacher_network=teacher,
+                        teacher_epoch=epoch,
+                        recipe=recipe,
+                        seeds=tuple(range(scale.seeds)),
+                    ),
+                )
+
+
+def _teacher_epochs(block: Block, method: str) -> list[int]:
+    epochs = block.teacher_epoch
+    if isinstance(epochs, dict):
+        if method not in epochs:
+            raise ElfError(f"teacher_epoch: no epoch is given for the method {method!r}; found {epochs}")
+        epochs = epochs[method]
+    epochs = [epochs] if isinstance(epochs, int) else epochs
+    if not epochs:
+        raise ElfError("teacher_epoch: this key is missing; objectives other than task need it")
+    return epochs
+
+
+def _teacher_network(wanted: str, network: NetworkName, side: int, width: float) -> str:
+    """Return the feature model, checked to give the map that the network's rear takes."""
+    if wanted != "match":
+        teacher = str(parse(wanted).scaled(width))
+        needed, given = feature_shape(str(network), side), feature_shape(teacher, side)
+        if needed is not None and needed != given:
+            raise ElfError(
+                f"teacher_network: {teacher} gives maps of {'x'.join(map(str, given or ()))} at {side}x{side}, "
+                f"but {network} is split at {'x'.join(map(str, needed))}; {matching_teacher(str(network), side)} fits"
+            )
+        return teacher
+    teacher = matching_teacher(str(network), side)
+    if teacher is None:
+        raise ElfError(f"teacher_network: name one for {network}: it is split where the teacher's map fits")
+    return teacher
+
+
+def _training_recipe(
+    settings: Settings, name: str, dataset: str | None, ipc: int | None, lr: float | None = None
+) -> TrainingRecipe:
+    values = {key: entry.value for key, entry in settings.recipes[name].sourced(dataset, ipc).items()}
+    return TrainingRecipe(**(values if lr is None else values | {"lr": lr}))
+
+
+def _add_runs(grid: Grid, cell: Cell, settings: Settings, data_folder: Path) -> None:
+    evaluation = cell.evaluation
+    if evaluation.dataset not in (spec.name for spec in grid.datasets.values()):
+        dataset = dataset_spec(settings, evaluation.dataset, data_folder)
+        grid.add("datasets", dataset.folder, dataset)
+    grid.add("synthetic_sets", cell.synthetic.folder, cell.synthetic)
+    if evaluation.objective.needs_teacher:
+        teacher = TeacherSpec(
+            dataset=evaluation.dataset,
+            network=evaluation.teacher_network,
+            seed=TEACHER_SEED,
+            recipe=_training_recipe(settings, "teacher", cell.paper_dataset, None),
+        )
+        if evaluation.teacher_epoch > teacher.recipe.epochs:
+            raise ElfError(
+                f"config: teacher_epoch: {evaluation.teacher_epoch} is asked for, but the recipe of teachers "
+                f"(config/recipes/teacher.yaml, scale {settings.name}) ends after {teacher.recipe.epochs} epochs"
+            )
+        grid.add("teachers", teacher.folder, teacher)
+        grid.checkpoints.setdefault(str(teacher.folder), set()).add(evaluation.teacher_epoch)
+        features = FeaturesSpec(
+            dataset=evaluation.dataset,
+            synthetic_set=cell.synthetic.name,
+            teacher_network=evaluation.teacher_network,
+            teacher_epoch=evaluation.teacher_epoch,
+        )
+        grid.add("features", features.path, features)
+    for shard in shards(evaluation, settings.scale.seeds_per_job):
+        grid.add("evaluations", shard.path, shard)
+
+
+def shards(evaluation: EvaluationSpec, seeds_per_job: int) -> Iterator[EvaluationSpec]:
+    """Cut an evaluation into the parts that one job each trains; more seeds mean more shards."""
+    for first in range(0, len(evaluation.seeds), seeds_per_job):
+        seeds = evaluation.seeds[first : first + seeds_per_job]
+        yield evaluation.model_copy(update={"seeds": seeds})
+
+
+def dataset_spec(settings: Settings, name: str, data_folder: Path) -> DatasetSpec:
+    """Return the specification of a dataset, with the layout that is found in the data folder."""
+    entry = settings.datasets[name]
+    source, location = entry.source, entry.location
+    if source == "auto":
+        source = "parquet" if any((data_folder / (location or name)).glob("*.parquet")) else "torchvision"
+    if source in ("parquet", "folder"):
+        location = location or name
+        if not (data_folder / location).is_dir():
+            raise ElfError(
+                f"config/datasets.yaml: {name}: there is no folder {location!r} in the data folder {data_folder}; "
+                "put the dataset there or set ELF_DATA_DIR to the folder that holds it"
+            )
+    return DatasetSpec(
+        name=name,
+        source=source,
+        location=location if source in ("parquet", "folder") else None,
+        side=entry.side,
+        normalisation=entry.normalisation,
+        train_per_class=entry.train_per_class,
+        test_per_class=entry.test_per_class,
+    )
+
+
+def data_folder() -> Path:
+    """Return the folder with the real images: ``ELF_DATA_DIR``, by default ``data``."""
+    return Path(os.environ.get("ELF_DATA_DIR", "data"))

@@ -1,0 +1,105 @@
+"""What determines an evaluation: a network trained on a synthetic set, tested on real images."""
+
+from pathlib import PurePosixPath
+from typing import Literal
+
+from pydantic import Field
+
+from elf.specs.base import Spec
+from elf.specs.training import TrainingRecipe
+
+ELF_TERMS = ("front+rear+task", "rear+task", "front+task", "front+rear")
+
+
+class Objective(Spec):
+    """What is minimised while the evaluation network is trained; a module of ``elf/objectives``.
+
+    Attributes
+    ----------
+    name : {"task", "elf", "kd"}
+        ``task`` is the baseline, ``elf`` the method of the paper, ``kd`` plain logit distillation.
+    terms : str or None
+        Loss terms of ``elf`` (Table 9 of the paper); ``front+rear+task`` is ELF itself.
+    distance : str or None
+        Distance between feature maps in ``elf`` (Table 12).
+    lambda_front, lambda_rear : float or None
+        Weights of Equation 9.
+    temperature, weight : float or None
+        Of ``kd``.
+    """
+
+    name: Literal["task", "elf", "kd"]
+    terms: Literal[ELF_TERMS] | None = None
+    distance: Literal["ce", "mae", "mse", "cos"] | None = None
+    lambda_front: float | None = Field(default=None, ge=0)
+    lambda_rear: float | None = Field(default=None, ge=0)
+    variant: Literal["official", "paper"] | None = None
+    temperature: float | None = Field(default=None, gt=0)
+    weight: float | None = Field(default=None, ge=0)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher's features or logits enter the loss."""
+        return self.name != "task"
+
+    @property
+    def label(self) -> str:
+        """Name in results and tables: ``task``, ``elf``, ``elf[rear+task]``, ``kd``."""
+        return self.name if self.terms in (None, "front+rear+task") else f"{self.name}[{self.terms}]"
+
+    @property
+    def settings(self) -> dict[str, float | str]:
+        """Keyword arguments of the loss function."""
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+    @property
+    def slug(self) -> str:
+        """Part of a path that tells this objective from every other."""
+        if self.name == "task":
+            return "task"
+        if self.name == "kd":
+            return f"kd-temperature{self.temperature:g}-weight{self.weight:g}"
+        terms = "" if self.terms == "front+rear+task" else f"-{self.terms}"
+        variant = "" if self.variant == "official" else f"-{self.variant}"
+        return f"elf{terms}-{self.distance}-front{self.lambda_front:g}-rear{self.lambda_rear:g}{variant}"
+
+
+class EvaluationSpec(Spec):
+    """One cell of a table, for the seeds of one shard.
+
+    Attributes
+    ----------
+    dataset, synthetic_set : str
+        The synthetic set, by dataset and name.
+    network : str
+        Evaluation network.
+    objective : Objective
+        What is minimised.
+    teacher_network, teacher_epoch : str and int, or None
+        The teacher checkpoint that the features come from.
+    recipe : TrainingRecipe
+        Protocol of the paper's evaluations.
+    seeds : tuple of int
+        One network is trained and tested for each.
+    """
+
+    dataset: str
+    synthetic_set: str
+    network: str
+    objective: Objective
+    teacher_network: str | None = None
+    teacher_epoch: int | None = None
+    recipe: TrainingRecipe
+    seeds: tuple[int, ...] = Field(min_length=1)
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Where the shard lies below the results folder."""
+        parts = [self.objective.slug]
+        if self.objective.needs_teacher:
+            parts.append(f"{self.teacher_network}-epoch{self.teacher_epoch}")
+        parts.append(f"lr{self.recipe.lr:g}")
+        shard = f"seeds{self.seeds[0]}-{self.seeds[-1]}.parquet"
+        # ':' of torchvision's names would be awkward in file names.
+        network = self.network.replace(":", "-")
+        return PurePosixPath("evaluations", self.dataset, self.synthetic_set, network, "-".join(parts), shard)

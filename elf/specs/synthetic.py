@@ -1,0 +1,47 @@
+"""What determines a synthetic set."""
+
+from pathlib import PurePosixPath
+
+from pydantic import Field
+
+from elf.specs.base import Spec
+
+RecipeValue = bool | int | float | str
+
+
+class SyntheticSpec(Spec):
+    """A few images per class, made by a distillation method.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the dataset that is distilled.
+    method : str
+        Module in ``elf/distillation``.
+    network : str or None
+        Distillation network; None for methods that use none, such as ``random``.
+    ipc : int
+        Images per class.
+    seed : int
+        Seed of the distillation.
+    recipe : dict
+        Hyper-parameters of the method, from ``config/recipes/<method>.yaml``.
+    """
+
+    dataset: str
+    method: str
+    network: str | None
+    ipc: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    recipe: dict[str, RecipeValue]
+
+    @property
+    def name(self) -> str:
+        """Name of the set among those of its dataset."""
+        parts = [self.method, self.network, f"ipc{self.ipc}", f"seed{self.seed}"]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Where the set lies below the results folder."""
+        return PurePosixPath("synthetic", self.dataset, self.name)
