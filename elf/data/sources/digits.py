@@ -1,0 +1,43 @@
+"""Scikit-learn's handwritten digits: real images that ship inside a package, so always there."""
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from elf.data.images import Dataset, LabelledImages, indices_by_class
+from elf.data.sources.decoding import resize
+
+TEST_PERCENT = 30
+
+
+def read(*, name: str = "digits", side: int = 32) -> Dataset:
+    """Return scikit-learn's 1,797 digits as RGB images of 10 classes.
+
+    The 8x8 images with values 0 to 16 are scaled to 0 to 255, bilinearly enlarged, and the grey channel
+    is copied to all three. The split is fixed: of each class, the last 30 % in scikit-learn's order
+    (rounded down) are the test images, the others the training images.
+
+    Parameters
+    ----------
+    name : str
+        Name used in messages.
+    side : int
+        Height and width of the returned images in pixels.
+    """
+    digits = load_digits()
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    enlarged = np.stack([resize(Image.fromarray(image), side) for image in grey])
+    images = torch.from_numpy(enlarged)[:, None].repeat(1, 3, 1, 1)
+    everything = LabelledImages(images, torch.from_numpy(digits.target).to(torch.int64))
+    train, test = [], []
+    for indices in indices_by_class(everything.labels, 10):
+        kept = len(indices) - len(indices) * TEST_PERCENT // 100
+        train.append(indices[:kept])
+        test.append(indices[kept:])
+    return Dataset(
+        name=name,
+        class_names=tuple(str(digit) for digit in digits.target_names),
+        train=everything.select(torch.cat(train).sort().values),
+        test=everything.select(torch.cat(test).sort().values),
+    )
