@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from elf.errors import ElfError
+from elf.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Checkpoint:
 
         A damaged or foreign file costs the time it stands for, never the job: it is logged and ignored.
         """
-        if not self.path.exists():
+        if not self.path.is_file():
             return None
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
@@ -82,27 +81,15 @@ class Checkpoint:
             If the file cannot be written.
         """
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in make_state().items()}
-        content = safetensors.torch.save(state, metadata={"key": self.key, "digest": _digest(state)})
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise ElfError(
-                f"cannot write the checkpoint {self.path}: {error.strerror}; "
-                "make room or make the folder writable, then start the same job again"
-            ) from error
+        metadata = {"key": self.key, "digest": _digest(state)}
+        # In memory first: safetensors' own writer hides a full disk behind an error of its own.
+        write_bytes(self.path, safetensors.torch.save(state, metadata=metadata))
         self._saved_at = time.monotonic()
 
     def remove(self) -> None:
         """Delete the file and what killed jobs left half-written; do nothing where there is none."""
         self.path.unlink(missing_ok=True)
-        for partial in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.partial"):
+        for partial in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
             partial.unlink(missing_ok=True)
 
 

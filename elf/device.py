@@ -70,10 +70,10 @@ def prepare(threads: int | None, device: torch.device) -> None:
 
 
 def describe(device: torch.device) -> str:
-    """Return the device in words, for manifests: ``cuda (NVIDIA H200)`` or ``cpu (x86_64, 2 threads)``."""
+    """Return the device in words, for manifests: ``cuda (NVIDIA H200)`` or ``cpu (x86_64, threads: 2)``."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"{device.type} ({platform.machine()}, threads: {torch.get_num_threads()})"
 
 
 def peak_memory_bytes(device: torch.device) -> int:

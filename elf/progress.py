@@ -12,9 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_REDRAWS = 0.2
 
 
-def reporter(
-    label: str, total: int, *, stream: TextIO | None = None
-) -> Callable[[int, int, Tensor | None], None]:
+def reporter(label: str, total: int, *, stream: TextIO | None = None) -> Callable[[int, int, Tensor | None], None]:
     """Return a callback that shows how far a loop is.
 
     Parameters
@@ -29,9 +27,9 @@ def reporter(
 
     Returns
     -------
-    callable (index, total, loss)
-        To be called after each step with its index from 0, the number of steps, and the loss or None. The
-        loss is read only when it is shown, because reading it makes a GPU wait.
+    callable (finished, total, loss)
+        To be called after each step with the number of finished steps, that of all steps, and the loss or
+        None. The loss is read only when it is shown, because reading it makes a GPU wait.
     """
     stream = stream or sys.stderr
     return _bar(label, total, stream) if stream.isatty() else _lines(label, stream)
@@ -41,17 +39,17 @@ def _bar(label: str, total: int, stream: TextIO) -> Callable[[int, int, Tensor |
     bar = tqdm(total=total, desc=label, file=stream, dynamic_ncols=True)
     shown_at = None
 
-    def report(index: int, total: int, loss: Tensor | None = None) -> None:
+    def report(finished: int, total: int, loss: Tensor | None = None) -> None:
         nonlocal shown_at
         if shown_at is None:
             # A continued job starts late: the steps before it must not count towards the speed.
-            bar.initial = index
+            bar.initial = finished - 1
         now = time.monotonic()
-        is_last = index + 1 == total
+        is_last = finished == total
         if shown_at is None or is_last or now - shown_at >= SECONDS_BETWEEN_REDRAWS:
             shown_at = now
             bar.total = total
-            bar.n = index + 1
+            bar.n = finished
             if loss is not None:
                 bar.set_postfix_str(f"loss {float(loss):.4g}", refresh=False)
             bar.refresh()
@@ -65,14 +63,12 @@ def _lines(label: str, stream: TextIO) -> Callable[[int, int, Tensor | None], No
     started_at = time.monotonic()
     shown_at = None
 
-    def report(index: int, total: int, loss: Tensor | None = None) -> None:
+    def report(finished: int, total: int, loss: Tensor | None = None) -> None:
         nonlocal shown_at
         now = time.monotonic()
-        if shown_at is None or index + 1 == total or now - shown_at >= SECONDS_BETWEEN_LINES:
+        if shown_at is None or finished == total or now - shown_at >= SECONDS_BETWEEN_LINES:
             shown_at = now
             loss_text = "" if loss is None else f", loss {float(loss):.4g}"
-            print(
-                f"{label}: {index + 1}/{total}{loss_text}, {now - started_at:.0f} s", file=stream, flush=True
-            )
+            print(f"{label}: {finished}/{total}{loss_text}, {now - started_at:.0f} s", file=stream, flush=True)
 
     return report

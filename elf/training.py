@@ -67,7 +67,7 @@ def train(
     after_pass : callable (index of the pass) or None
         Called after each pass. A run that continues from a checkpoint repeats the calls for the passes that
         it repeats.
-    progress : callable (index of the pass, number of passes, mean loss of the pass) or None
+    progress : callable (finished passes, number of passes, mean loss of the last pass) or None
         The loss is a tensor on the device; reading it makes a GPU wait.
     checkpoint : Checkpoint or None
         Where to continue from and to save to; an interrupted and continued run equals an uninterrupted
@@ -118,14 +118,12 @@ def train(
             if (pass_index + 1) % PASSES_BETWEEN_CHECKS == 0 or pass_index + 1 == passes:
                 check()
             if progress:
-                progress(pass_index, passes, loss)
+                progress(pass_index + 1, passes, loss)
             if after_pass:
                 after_pass(pass_index)
             if checkpoint:
                 generators = (order_generator, augmentation_generator)
-                checkpoint.save_if_due(
-                    partial(_state, network, optimiser, *generators, pass_index + 1, check)
-                )
+                checkpoint.save_if_due(partial(_state, network, optimiser, *generators, pass_index + 1, check))
 
 
 @torch.inference_mode()
