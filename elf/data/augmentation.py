@@ -46,9 +46,7 @@ class Draw:
     parameters: dict[str, Tensor]
 
 
-def draw(
-    strategy: str, count: int, side: int, generator: torch.Generator, device: torch.device | str = "cpu"
-) -> Draw:
+def draw(strategy: str, count: int, side: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Draw:
     """Draw one category of a strategy, uniformly, and the parameters for ``count`` images.
 
     Parameters
@@ -103,7 +101,8 @@ def apply(images: Tensor, draw: Draw, *, align_corners: bool) -> Tensor:
         Grid convention of scale and rotate: whether -1 and 1 are the centres of the corner pixels (True:
         official code of MTT, TESLA and ELF's evaluation and teachers) or the outer edges of the image
         (False: official code of DC, that is of DSA and DM, and ELF's fork of it). It applies to the grid
-        and to the sampling alike.
+        and to the sampling alike. Since both maps leave the centre of a square image where it is, the two
+        conventions sample the same points and differ by rounding only.
 
     Returns
     -------
@@ -112,9 +111,7 @@ def apply(images: Tensor, draw: Draw, *, align_corners: bool) -> Tensor:
     parameters = {name: value.to(images.device) for name, value in draw.parameters.items()}
     for name, value in parameters.items():
         if len(value) not in (1, len(images)):
-            raise ValueError(
-                f"draw holds {len(value)} values of {name!r} for a batch of {len(images)} images"
-            )
+            raise ValueError(f"draw holds {len(value)} values of {name!r} for a batch of {len(images)} images")
     match draw.category:
         case "color":
             return _change_color(images, **parameters)
@@ -136,9 +133,7 @@ def apply(images: Tensor, draw: Draw, *, align_corners: bool) -> Tensor:
             return images
 
 
-def augment(
-    images: Tensor, strategy: str, generator: torch.Generator, *, align_corners: bool = True
-) -> Tensor:
+def augment(images: Tensor, strategy: str, generator: torch.Generator, *, align_corners: bool = True) -> Tensor:
     """Augment a batch with one category drawn for the batch and parameters drawn for each image.
 
     See `draw` and `apply` for the parameters.
