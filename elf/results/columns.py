@@ -1,4 +1,4 @@
-"""The columns of the results, how a cell selects its rows, and what values are called in print."""
+"""The columns of the results, and how a cell selects its rows by them."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from functools import cached_property
 import pandas as pd
 
 from elf.errors import ElfError
+from elf.results.labels import describe
 from elf.results.statistics import Summary, summarise_seeds
 
 # A synthetic set: cells that agree on these are evaluations of the same images.
@@ -122,9 +123,7 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
     check_results(results)
     missing = [column for column in (*KEY_COLUMNS, "aligned") if column not in cells.columns]
     if missing:
-        raise ElfError(
-            f"the cells lack the column(s) {', '.join(missing)}; name each of {', '.join(KEY_COLUMNS)}"
-        )
+        raise ElfError(f"the cells lack the column(s) {', '.join(missing)}; name each of {', '.join(KEY_COLUMNS)}")
     joined = [column for column in KEY_COLUMNS if column in results.columns]
     if "synthetic_variant" not in joined and cells["synthetic_variant"].nunique(dropna=False) > 1:
         raise ElfError("the results lack the column synthetic_variant, by which the cells differ")
@@ -160,106 +159,6 @@ def baseline_of(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
     preferred, then the first.
     """
     same = (*SET_COLUMNS, "paper_eval_network", "eval_network")
-    baselines = [
-        other for other in cells if other["objective"] == "task" and all(other[c] == cell[c] for c in same)
-    ]
+    baselines = [other for other in cells if other["objective"] == "task" and all(other[c] == cell[c] for c in same)]
     matched = [other for other in baselines if all(other[c] == cell[c] for c in ("lr", "epochs"))]
     return next(iter(matched + baselines), None)
-
-
-METHOD_LABELS = {
-    "dm": "DM",
-    "dsa": "DSA",
-    "mtt": "MTT",
-    "tesla": "TESLA",
-    "frepo": "FrePo",
-    "random": "Random real images",
-}
-DATASET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny-imagenet": "Tiny ImageNet"}
-FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11"}
-NORM_ORDER = ("in", "bn")
-OBJECTIVE_LABELS = {"task": "baseline", "elf": "+ ELF", "kd": "+ KD"}
-DISTANCE_LABELS = {"ce": "CE", "mae": "MAE", "mse": "MSE", "cos": "Cos"}
-SETTING_LABELS = {
-    "distance": "distance",
-    "lambda_front": "λ front",
-    "lambda_rear": "λ rear",
-    "teacher_network": "teacher",
-    "teacher_epoch": "teacher epoch",
-    "lr": "lr",
-    "epochs": "epochs",
-    "ipc": "IPC",
-    "eval_network": "network",
-    "distill_network": "distilled with",
-    "paper_dataset": "dataset",
-    "dataset": "data",
-    "synthetic_variant": "variant",
-}
-
-
-def method_label(name: str) -> str:
-    """Return the name of a distillation method as the paper prints it."""
-    return METHOD_LABELS.get(name, name)
-
-
-def dataset_label(name: str) -> str:
-    """Return the name of a dataset as the paper prints it."""
-    return DATASET_LABELS.get(name, name)
-
-
-def objective_label(name: str) -> str:
-    """Return the label of a table row: ``baseline``, ``+ ELF``, ``+ ELF[front+task]``, ``+ KD``."""
-    if name.startswith("elf["):
-        return "+ ELF" + name.removeprefix("elf")
-    return OBJECTIVE_LABELS.get(name, f"+ {name}")
-
-
-def network_label(name: str, *, short: bool = True) -> str:
-    """Return a network as the paper prints it: ``ConvNet-IN``, or in full ``ConvNet-W128-D3-IN``."""
-    family, *parts = name.split("-")
-    if family not in FAMILY_LABELS or not parts:
-        return name
-    return "-".join([FAMILY_LABELS[family], *(part.upper() for part in (parts[-1:] if short else parts))])
-
-
-def network_labels(names: Iterable[str]) -> dict[str, str]:
-    """Return the short label of each network, and the full one where two would share the short one."""
-    names = list(dict.fromkeys(names))
-    short = {name: network_label(name) for name in names}
-    shared = [label for label in short.values() if list(short.values()).count(label) > 1]
-    return {name: network_label(name, short=label not in shared) for name, label in short.items()}
-
-
-def network_order(name: str) -> tuple:
-    """Return the sorting key of the paper's column order: by family, then IN before BN."""
-    family, norm = name.split("-")[0], name.split("-")[-1]
-    families = list(FAMILY_LABELS)
-    return (
-        families.index(family) if family in families else len(families),
-        NORM_ORDER.index(norm) if norm in NORM_ORDER else len(NORM_ORDER),
-    )
-
-
-def setting_label(column: str, value) -> str:
-    """Return a setting and its value for print, such as ``λ front 0.5`` or ``teacher epoch 30``."""
-    return f"{SETTING_LABELS.get(column, column)} {value_label(column, value)}"
-
-
-def value_label(column: str, value) -> str:
-    """Return the value of a key column for print."""
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if column == "method":
-        return method_label(value)
-    if column in ("dataset", "paper_dataset"):
-        return dataset_label(value)
-    if column == "distance":
-        return DISTANCE_LABELS.get(value, value)
-    return network_label(value, short=False) if column.endswith("network") else value
-
-
-def describe(key: dict) -> str:
-    """Return one line that names a cell."""
-    return f"{method_label(key['method'])} {objective_label(key['objective'])} on {key['eval_network']}"

@@ -4,11 +4,12 @@ import pandas as pd
 
 from elf.results import plotting
 from elf.results.columns import Cell, gather
+from elf.results.labels import scale_text
 
 SERIES = ("lambda_front", "lambda_rear")
 LABELS = {
-    "lambda_front": r"$\lambda_{\mathrm{front}}$ varied, $\lambda_{\mathrm{rear}} = 1$",
-    "lambda_rear": r"$\lambda_{\mathrm{rear}}$ varied, $\lambda_{\mathrm{front}} = 1$",
+    "lambda_front": r"$\lambda_{\mathrm{front}}$ varied",
+    "lambda_rear": r"$\lambda_{\mathrm{rear}}$ varied",
 }
 FIXED = 1.0
 
@@ -48,9 +49,7 @@ def render(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> dict[str,
 
 def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
     split = plotting.panels(frame)
-    figure, grid = plotting.new_panels(
-        len(split), panel_width=max(2.6, 4.8 / max(1, len(split))), panel_height=2.5
-    )
+    figure, grid = plotting.new_panels(len(split), panel_width=max(2.6, 4.8 / max(1, len(split))), panel_height=2.5)
     for axes, (title, _, group) in zip(grid, split, strict=True):
         plotting.baseline(axes, group[group["series"] == "baseline"], color=plotting.GREY, label="baseline")
         for series, color, marker, shift in zip(SERIES, plotting.PALETTE, "os", (-2.2, 2.2), strict=False):
@@ -58,14 +57,12 @@ def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
             style = {"color": color, "marker": marker, "label": LABELS[series]}
             plotting.line(axes, points[series], points, shift=shift, **style)
         axes.set_title(plotting.plain(title), loc="left")
-        axes.set_xlabel(r"weight $\lambda$")
+        axes.set_xlabel(r"weight $\lambda$ of the varied loss (the other one is 1)")
         varied = group[group["series"] != "baseline"]
         plotting.value_axis(axes, [*varied["lambda_front"], *varied["lambda_rear"]])
     if grid:
         grid[0].set_ylabel("test accuracy (%)")
-        figure.legend(
-            *grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, columnspacing=1.4
-        )
+        plotting.legend(figure, grid[0].get_legend_handles_labels()[0])
     plotting.title_and_caption(figure, about["title"], caption(cells, about))
     return figure
 
@@ -78,12 +75,10 @@ def caption(cells: list[Cell], about: dict) -> str:
         text += f" Not run: {'; '.join(missing)}."
     if any(cell["objective"] == "task" and cell.rows.empty for cell in cells):
         text += " Not run: baseline."
-    off = [
-        cell for cell in cells if _is_elf(cell) and FIXED not in (cell["lambda_front"], cell["lambda_rear"])
-    ]
+    off = [cell for cell in cells if _is_elf(cell) and FIXED not in (cell["lambda_front"], cell["lambda_rear"])]
     if off:
         text += f" Not drawn, because neither weight is 1: {'; '.join(_weights(cell) for cell in off)}."
-    return f"{text} {plotting.about_text(about)}"
+    return f"{text} {scale_text(about)}"
 
 
 def _is_elf(cell: Cell) -> bool:

@@ -1,9 +1,11 @@
 """Figure 4: effect of the teacher's epoch."""
 
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from elf.results import plotting
-from elf.results.columns import Cell, gather, network_label, network_labels, network_order
+from elf.results.columns import Cell, gather
+from elf.results.labels import network_label, network_labels, network_order, scale_text
 
 MARGIN = 1.12
 
@@ -50,6 +52,11 @@ def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
         axes.set_title(plotting.plain(title), loc="left", color=color, fontweight="bold")
         plotting.value_axis(axes, epochs)
     _share_span(grid)
+    if grid:
+        key = {"color": plotting.GREY, "linewidth": 1.3}
+        solid = Line2D([], [], marker="o", label="ELF", **key)
+        dashed = Line2D([], [], linestyle=plotting.DASHES, label="baseline", **key)
+        plotting.legend(figure, [solid, dashed])
     columns = min(3, len(grid))
     for position, axes in enumerate(grid):
         if position + columns >= len(grid):
@@ -76,19 +83,16 @@ def caption(cells: list[Cell], about: dict) -> str:
     )
     labels = network_labels(cell["paper_eval_network"] for cell in cells)
     missing = [
-        f"{labels[cell['paper_eval_network']]} "
-        + (f"epoch {cell['teacher_epoch']:g}" if _is_elf(cell) else "baseline")
+        f"{labels[cell['paper_eval_network']]} " + (f"epoch {cell['teacher_epoch']:g}" if _is_elf(cell) else "baseline")
         for cell in cells
         if cell.rows.empty and (_is_elf(cell) or cell["objective"] == "task")
     ]
     if missing:
         text += f" Not run: {'; '.join(missing)}."
-    teachers = list(
-        dict.fromkeys(network_label(c["teacher_network"], short=False) for c in cells if _is_elf(c))
-    )
+    teachers = list(dict.fromkeys(network_label(c["teacher_network"], short=False) for c in cells if _is_elf(c)))
     if teachers:
         text += f" Teachers: {', '.join(teachers)}."
-    return f"{text} {plotting.about_text(about)}"
+    return f"{text} {scale_text(about)}"
 
 
 def _is_elf(cell: Cell) -> bool:

@@ -10,12 +10,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
-from elf.results.columns import Cell, dataset_label, method_label, network_labels, network_order
+from elf.results.columns import Cell
+from elf.results.labels import dataset_label, method_label, network_labels, network_order
 
 # Okabe and Ito's palette (2008), told apart with every common colour vision, without its pale yellow.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#5A5A5A"
+DASHES = (0, (4, 2.5))
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -114,10 +117,10 @@ def panels(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 
 def new_panels(count: int, *, panel_width: float, panel_height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure and ``count`` axes on a grid that is at most three wide; sizes are in inches."""
+    """Return a figure and ``count`` axes on a grid at most three wide, with room for a legend; in inches."""
     columns = max(1, min(3, count))
     rows = -(-max(count, 1) // columns)
-    figure = Figure(figsize=(panel_width * columns, panel_height * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(panel_width * columns + 1.5, panel_height * rows + 0.8), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.02, hspace=0.04)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[count:]:
@@ -130,7 +133,7 @@ def title_and_caption(figure: Figure, title: str, caption: str) -> None:
     width = figure.get_figwidth()
     title = textwrap.fill(title, int(width * 13))
     figure.suptitle(plain(title), x=0.012, ha="left", fontsize=10, fontweight="bold")
-    caption = textwrap.fill(caption, int(width * 19.5))
+    caption = textwrap.fill(caption, int(width * 19))
     figure.supxlabel(plain(caption), x=0.012, ha="left", fontsize=6.5, color=GREY, linespacing=1.35)
 
 
@@ -144,24 +147,20 @@ def line(axes: Axes, x, frame: pd.DataFrame, *, shift: float = 0.0, **style) -> 
 
     The shift keeps error bars of two lines apart without changing what the axis says.
     """
-    mean = frame["mean"].to_numpy(dtype=float)
-    low, high = (frame[name].to_numpy(dtype=float, na_value=np.nan) for name in ("ci_low", "ci_high"))
-    figure = axes.get_figure()
-    moved = axes.transData + matplotlib.transforms.ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
-    axes.errorbar(
-        np.asarray(x, dtype=float),
-        mean,
-        yerr=[mean - low, high - mean],
-        elinewidth=0.9,
-        transform=moved,
-        **style,
-    )
+    x = np.asarray(x, dtype=float)
+    mean, low, high = (frame[name].to_numpy(dtype=float, na_value=np.nan) for name in ("mean", "ci_low", "ci_high"))
+    moved = axes.transData + ScaledTranslation(shift / 72, 0, axes.get_figure().dpi_scale_trans)
+    axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=0.9, transform=moved, **style)
+    # A transform of its own takes the line out of the automatic limits.
+    for values in (mean, low, high):
+        known = np.isfinite(values)
+        axes.update_datalim(np.column_stack([x[known], values[known]]))
 
 
 def baseline(axes: Axes, frame: pd.DataFrame, *, color: str, label: str | None = None) -> None:
     """Draw the baseline as a dashed line across the panel, with its 95 % interval as a band."""
     for row in frame.itertuples():
-        axes.axhline(row.mean, color=color, linestyle=(0, (4, 2.5)), linewidth=1.1, label=label, zorder=1.5)
+        axes.axhline(row.mean, color=color, linestyle=DASHES, linewidth=1.1, label=label, zorder=1.5)
         if not pd.isna(row.ci_low):
             axes.axhspan(row.ci_low, row.ci_high, color=color, alpha=0.13, linewidth=0, zorder=1)
 
@@ -175,13 +174,13 @@ def value_axis(axes: Axes, values: Iterable[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(values))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.autoscale_view()
 
 
-def about_text(about: dict) -> str:
-    """Return the sentence on scale and stand-ins that every caption ends with."""
-    stand_ins = str(about.get("stand_ins") or "").strip()
-    return f"Scale: {about['scale']}." + (f" {stand_ins.rstrip('.')}." if stand_ins else "")
+def legend(figure: Figure, handles: list) -> None:
+    """Put the legend beside the panels, where it can cover nothing."""
+    figure.legend(handles=handles, loc="outside right center", labelspacing=0.9, handlelength=2.2)
 
 
 def save(figure: Figure) -> dict[str, bytes]:

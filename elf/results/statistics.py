@@ -109,9 +109,7 @@ def paired_difference(baseline: pd.Series, other: pd.Series) -> Difference:
     differences = (other.loc[seeds] - baseline.loc[seeds]).to_numpy(dtype=float)
     if differences.size == 0:
         return Difference(math.nan, math.nan, math.nan, math.nan, 0)
-    return Difference(
-        float(differences.mean()), *t_interval(differences), _p_value(differences), int(differences.size)
-    )
+    return Difference(float(differences.mean()), *t_interval(differences), _p_value(differences), int(differences.size))
 
 
 def _p_value(differences: np.ndarray) -> float:

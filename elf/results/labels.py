@@ -1,0 +1,106 @@
+"""What methods, networks, objectives and settings are called in print."""
+
+from collections.abc import Iterable
+
+METHOD_LABELS = {
+    "dm": "DM",
+    "dsa": "DSA",
+    "mtt": "MTT",
+    "tesla": "TESLA",
+    "frepo": "FrePo",
+    "random": "Random real images",
+}
+DATASET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny-imagenet": "Tiny ImageNet"}
+FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11"}
+NORM_ORDER = ("in", "bn")
+OBJECTIVE_LABELS = {"task": "baseline", "elf": "+ ELF", "kd": "+ KD"}
+DISTANCE_LABELS = {"ce": "CE", "mae": "MAE", "mse": "MSE", "cos": "Cos"}
+SETTING_LABELS = {
+    "distance": "distance",
+    "lambda_front": "λ front",
+    "lambda_rear": "λ rear",
+    "teacher_network": "teacher",
+    "teacher_epoch": "teacher epoch",
+    "lr": "lr",
+    "epochs": "epochs",
+    "ipc": "IPC",
+    "eval_network": "network",
+    "distill_network": "distilled with",
+    "paper_dataset": "dataset",
+    "dataset": "data",
+    "synthetic_variant": "variant",
+}
+
+
+def method_label(name: str) -> str:
+    """Return the name of a distillation method as the paper prints it."""
+    return METHOD_LABELS.get(name, name)
+
+
+def dataset_label(name: str) -> str:
+    """Return the name of a dataset as the paper prints it."""
+    return DATASET_LABELS.get(name, name)
+
+
+def objective_label(name: str) -> str:
+    """Return the label of a table row: ``baseline``, ``+ ELF``, ``+ ELF[front+task]``, ``+ KD``."""
+    if name.startswith("elf["):
+        return "+ ELF" + name.removeprefix("elf")
+    return OBJECTIVE_LABELS.get(name, f"+ {name}")
+
+
+def network_label(name: str, *, short: bool = True) -> str:
+    """Return a network as the paper prints it: ``ConvNet-IN``, or in full ``ConvNet-W128-D3-IN``."""
+    family, *parts = name.split("-")
+    if family not in FAMILY_LABELS or not parts:
+        return name
+    return "-".join([FAMILY_LABELS[family], *(part.upper() for part in (parts[-1:] if short else parts))])
+
+
+def network_labels(names: Iterable[str]) -> dict[str, str]:
+    """Return the short label of each network, and the full one where two would share the short one."""
+    names = list(dict.fromkeys(names))
+    short = {name: network_label(name) for name in names}
+    shared = [label for label in short.values() if list(short.values()).count(label) > 1]
+    return {name: network_label(name, short=label not in shared) for name, label in short.items()}
+
+
+def network_order(name: str) -> tuple:
+    """Return the sorting key of the paper's column order: by family, then IN before BN."""
+    family, norm = name.split("-")[0], name.split("-")[-1]
+    families = list(FAMILY_LABELS)
+    return (
+        families.index(family) if family in families else len(families),
+        NORM_ORDER.index(norm) if norm in NORM_ORDER else len(NORM_ORDER),
+    )
+
+
+def setting_label(column: str, value) -> str:
+    """Return a setting and its value for print, such as ``λ front 0.5`` or ``teacher epoch 30``."""
+    return f"{SETTING_LABELS.get(column, column)} {value_label(column, value)}"
+
+
+def value_label(column: str, value) -> str:
+    """Return the value of a key column for print."""
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if column == "method":
+        return method_label(value)
+    if column in ("dataset", "paper_dataset"):
+        return dataset_label(value)
+    if column == "distance":
+        return DISTANCE_LABELS.get(value, value)
+    return network_label(value, short=False) if column.endswith("network") else value
+
+
+def describe(key: dict) -> str:
+    """Return one line that names a cell."""
+    return f"{method_label(key['method'])} {objective_label(key['objective'])} on {key['eval_network']}"
+
+
+def scale_text(about: dict) -> str:
+    """Return the sentences on scale and stand-ins that every caption ends with."""
+    stand_ins = str(about.get("stand_ins") or "").strip().rstrip(".")
+    return f"Scale: {about['scale']}." + (f" {stand_ins}." if stand_ins else "")
