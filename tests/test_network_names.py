@@ -15,9 +15,7 @@ norms = st.sampled_from(["in", "bn"])
 names = st.one_of(
     st.builds(NetworkName, st.just("convnet"), widths, st.integers(1, 9), norms),
     st.builds(NetworkName, st.sampled_from(["resnet18", "vgg11"]), widths, st.none(), norms),
-    st.builds(
-        lambda model: NetworkName("torchvision", model=model), st.from_regex("[a-z0-9_]+", fullmatch=True)
-    ),
+    st.builds(lambda model: NetworkName("torchvision", model=model), st.from_regex("[a-z0-9_]+", fullmatch=True)),
 )
 
 
@@ -69,9 +67,7 @@ def test_unknown_names_say_what_is_allowed(text):
         parse(text)
     message = str(caught.value)
     assert repr(text) in message and "\n" not in message
-    assert all(
-        example in message for example in ["convnet-w128-d3-in", "resnet18-bn", "torchvision:mobilenet_v2"]
-    )
+    assert all(example in message for example in ["convnet-w128-d3-in", "resnet18-bn", "torchvision:mobilenet_v2"])
 
 
 def test_scaling_multiplies_the_width_only():

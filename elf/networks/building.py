@@ -45,9 +45,7 @@ def build_network(
     family = importlib.import_module(network_name.module)
     own_shape = names.feature_shape(network_name, side)
     if own_shape is None:
-        return family.build(
-            network_name, classes=classes, side=side, feature_shape=feature_shape, generator=generator
-        )
+        return family.build(network_name, classes=classes, side=side, feature_shape=feature_shape, generator=generator)
     if feature_shape is not None and tuple(feature_shape) != own_shape:
         wanted, own = ("x".join(map(str, shape)) for shape in (feature_shape, own_shape))
         raise ElfError(

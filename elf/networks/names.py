@@ -83,8 +83,7 @@ class NetworkName:
             return self
         if self.width is None:
             raise ElfError(
-                f"width multiplier {multiplier}: {self} has no width to scale; "
-                "use 1, or a convnet, resnet18 or vgg11"
+                f"width multiplier {multiplier}: {self} has no width to scale; use 1, or a convnet, resnet18 or vgg11"
             )
         exact = self.width * multiplier
         width = round(exact) if math.isfinite(exact) else 0

@@ -70,9 +70,7 @@ def build(name: NetworkName, *, classes: int, side: int) -> SplitNetwork:
         blocks += [BasicBlock(channels_in, channels, stride, norm), BasicBlock(channels, channels, 1, norm)]
     cut = 6 if large else 7
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes)]
-    return SplitNetwork(
-        nn.Sequential(*_stem(width, norm, large), *blocks[:cut]), nn.Sequential(*blocks[cut:], *head)
-    )
+    return SplitNetwork(nn.Sequential(*_stem(width, norm, large), *blocks[:cut]), nn.Sequential(*blocks[cut:], *head))
 
 
 def _stem(width: int, norm: str, large: bool) -> list[nn.Module]:
