@@ -110,7 +110,8 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
     Parameters
     ----------
     cells : DataFrame
-        One row a cell, with ``KEY_COLUMNS`` and ``aligned``; a cell listed twice counts once.
+        One row a cell, with ``KEY_COLUMNS`` (``synthetic_variant`` only where there are any) and ``aligned``; a
+        cell listed twice counts once.
     results : DataFrame
         One row a seed, with ``REQUIRED_COLUMNS``. ``synthetic_variant`` may be absent as long as the cells
         name no more than one.
@@ -121,6 +122,8 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
         When a column is missing, an accuracy is no fraction, or a cell has two rows with the same seed.
     """
     check_results(results)
+    if "synthetic_variant" not in cells.columns:
+        cells = cells.assign(synthetic_variant=None)
     missing = [column for column in (*KEY_COLUMNS, "aligned") if column not in cells.columns]
     if missing:
         raise ElfError(f"the cells lack the column(s) {', '.join(missing)}; name each of {', '.join(KEY_COLUMNS)}")

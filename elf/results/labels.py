@@ -25,6 +25,7 @@ SETTING_LABELS = {
     "epochs": "epochs",
     "ipc": "IPC",
     "eval_network": "network",
+    "paper_eval_network": "paper's network",
     "distill_network": "distilled with",
     "paper_dataset": "dataset",
     "dataset": "data",
@@ -104,3 +105,9 @@ def scale_text(about: dict) -> str:
     """Return the sentences on scale and stand-ins that every caption ends with."""
     stand_ins = str(about.get("stand_ins") or "").strip().rstrip(".")
     return f"Scale: {about['scale']}." + (f" {stand_ins}." if stand_ins else "")
+
+
+def signed(fraction: float) -> str:
+    """Return a difference of fractions in percentage points, with its sign and two decimals."""
+    text = f"{100 * fraction:+.2f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")

@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 
 from elf.results.columns import KEY_COLUMNS, Cell
+from elf.results.labels import signed
 from elf.results.layout import NOT_RUN, SIGNIFICANT, Column, Group, Table, lay_out
 from elf.results.statistics import Difference
 
@@ -58,12 +59,6 @@ def _interval(gain: Difference | None) -> Printed:
     if gain is None or math.isnan(gain.low):
         return Printed()
     return Printed(f"[{signed(gain.low)}, {signed(gain.high)}]")
-
-
-def signed(fraction: float) -> str:
-    """Return a difference of fractions in percentage points, with its sign and two decimals."""
-    text = f"{100 * fraction:+.2f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 def render(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> dict[str, str]:
