@@ -15,6 +15,7 @@ MARGIN = 8
 FONT_SIZE = 13
 LONGEST_NAME = 20
 MOST_IMAGES_PER_CLASS = 50
+MOST_IMAGES_OF_MANY_CLASSES = 10
 MOST_CLASSES = 200
 ROWS_PER_COLUMN = 25
 SMALLEST_SHOWN_SIDE = 48
@@ -54,8 +55,9 @@ def contact_sheet(
     """Draw images class by class: a row for each class, its name at the left.
 
     Small images are enlarged by a whole number without smoothing, so that single pixels stay visible.
-    Many classes are set in several columns. At most the first 50 images of the first 200 classes that
-    have images are drawn; a line below the grid says so if something is left out.
+    More than 25 classes are set in several columns. At most the first 50 images of a class are drawn (10
+    if there are several columns), of the first 200 classes that have images; a line below the grid says
+    so if something is left out.
 
     Parameters
     ----------
@@ -75,7 +77,8 @@ def contact_sheet(
     """
     by_class = indices_by_class(labels.cpu(), len(class_names))
     present = [label for label, indices in enumerate(by_class) if len(indices)]
-    shown = {label: by_class[label][:MOST_IMAGES_PER_CLASS] for label in present[:MOST_CLASSES]}
+    most = MOST_IMAGES_PER_CLASS if len(present) <= ROWS_PER_COLUMN else MOST_IMAGES_OF_MANY_CLASSES
+    shown = {label: by_class[label][:most] for label in present[:MOST_CLASSES]}
     count = sum(len(indices) for indices in shown.values())
     footer = "" if count == len(images) else f"{count} of {len(images)} images shown"
 
