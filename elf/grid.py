@@ -50,6 +50,7 @@ class Cell:
             "paper_distill_network": self.paper_distill_network,
             "paper_eval_network": self.paper_eval_network,
             "aligned": self.aligned,
+            "synthetic_variant": None,
             "dataset": evaluation.dataset,
             "method": self.synthetic.method,
             "distill_network": self.synthetic.network,

@@ -20,7 +20,11 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Man
     checksums = {name: _tensor_checksum(tensor) for name, tensor in tensors.items()}
     manifest = manifest | {"checksums": checksums, "id": identifier(checksums)}
     with atomic(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={MANIFEST: canonical_json(manifest)})
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata={MANIFEST: canonical_json(manifest)})
+        except safetensors.SafetensorError as error:
+            # The library wraps what the system said, for example that no space is left.
+            raise ElfError(f"{path}: cannot be written: {error}; free some space and start again") from error
     return manifest
 
 

@@ -1,0 +1,58 @@
+# The whole study: from real images to tables, figures and a report.
+#
+#   snakemake --profile profiles/local                       everything at the scale of config/config.yaml
+#   snakemake --profile profiles/local table05 figure3       some of it
+#   snakemake --profile profiles/local --config scale=laptop another scale
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+
+
+pathvars:
+    results=PLAN.folder.as_posix(),
+    logs=f"logs/{PLAN.settings.name}",
+    benchmarks=f"benchmarks/{PLAN.settings.name}",
+
+
+wildcard_constraints:
+    dataset="[^/]+",
+    synthetic_set="[^/]+",
+    network="[^/]+",
+    cell="[^/]+",
+    shard="seeds[0-9]+-[0-9]+",
+    epoch="[0-9]+",
+    table="table[0-9]+",
+    figure="figure[0-9]+",
+
+
+include: "rules/datasets.smk"
+include: "rules/distillation.smk"
+include: "rules/teachers.smk"
+include: "rules/features.smk"
+include: "rules/evaluations.smk"
+include: "rules/results.smk"
+
+
+localrules:
+    all,
+    all_tables,
+    all_figures,
+    report,
+    table05,
+    figure3,
+    figure4,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.all_tables.input,
+        rules.all_figures.input,
+        rules.report.input,

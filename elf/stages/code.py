@@ -1,0 +1,41 @@
+"""Which code each stage depends on; the rules and the jobs themselves ask here.
+
+Modules that a stage imports by name at run time (method, objective, network family, data source) are named
+as roots of their own, so that an edit makes stale only the results of that method, objective, family or source.
+"""
+
+from elf.fingerprint import fingerprint
+from elf.networks.names import parse
+from elf.specs.dataset import DatasetSpec
+from elf.specs.evaluation import EvaluationSpec
+from elf.specs.features import FeaturesSpec
+from elf.specs.synthetic import SyntheticSpec
+from elf.specs.teacher import TeacherSpec
+
+
+def prepare_dataset_code(spec: DatasetSpec) -> str:
+    """Return the fingerprint of what prepares this dataset."""
+    module = {"torchvision": "torchvision_cifar"}.get(spec.source, spec.source)
+    return fingerprint("elf.stages.prepare_dataset", f"elf.data.sources.{module}")
+
+
+def distill_code(spec: SyntheticSpec) -> str:
+    """Return the fingerprint of what makes this synthetic set."""
+    network = [parse(spec.network).module] if spec.network else []
+    return fingerprint("elf.stages.distill", f"elf.distillation.{spec.method}", *network)
+
+
+def train_teacher_code(spec: TeacherSpec) -> str:
+    """Return the fingerprint of what trains this teacher."""
+    return fingerprint("elf.stages.train_teacher", parse(spec.network).module)
+
+
+def extract_features_code(spec: FeaturesSpec) -> str:
+    """Return the fingerprint of what extracts these features."""
+    return fingerprint("elf.stages.extract_features", parse(spec.teacher_network).module)
+
+
+def evaluate_code(spec: EvaluationSpec) -> str:
+    """Return the fingerprint of what makes this evaluation."""
+    objective = f"elf.objectives.{spec.objective.name}"
+    return fingerprint("elf.stages.evaluate", objective, parse(spec.network).module)

@@ -1,0 +1,101 @@
+"""Collect the evaluation shards that the grid asks for into one table, a row for each seed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from elf.artifacts.manifest import Manifest, describe, read_manifest
+from elf.artifacts.tables import read_table, write_table
+from elf.errors import ElfError
+from elf.fingerprint import fingerprint
+from elf.results.schema import RESULTS, SHARD
+from elf.specs.evaluation import EvaluationSpec
+from elf.stages.plan import arguments_of_scale, load_plan
+
+
+def collect(
+    scale: str,
+    folder: Path,
+    evaluations: dict[str, EvaluationSpec],
+    synthetic: dict[str, Manifest],
+    sources: dict[str, str],
+) -> Iterator[dict]:
+    """Yield the rows of all shards, each checked to be what the grid asks for.
+
+    Parameters
+    ----------
+    scale : str
+        Name of the scale.
+    folder : Path
+        Results folder of the scale.
+    evaluations : dict of str to EvaluationSpec
+        Specification by path of the shard below ``folder``.
+    synthetic : dict of str to manifest
+        Manifests of the synthetic sets, by ``dataset/name``.
+    sources : dict of str to str
+        How the images of each dataset were stored.
+
+    Raises
+    ------
+    ElfError
+        If a shard is damaged, or holds other seeds or settings than the grid asks for.
+    """
+    for path, spec in evaluations.items():
+        table, manifest = read_table(folder / path, "evaluation shard", SHARD)
+        if manifest["spec"] != spec.model_dump(mode="json"):
+            raise ElfError(f"{folder / path}: was made with other settings; delete it and start again")
+        rows = table.to_pylist()
+        if [row["seed"] for row in rows] != list(spec.seeds):
+            raise ElfError(f"{folder / path}: holds other seeds than {list(spec.seeds)}; delete it and start again")
+        source = synthetic[f"{spec.dataset}/{spec.synthetic_set}"]
+        for row in rows:
+            if row["synthetic_set_id"] != source["id"]:
+                raise ElfError(
+                    f"{folder / path}: was trained on another state of {spec.dataset}/{spec.synthetic_set}; "
+                    "delete it and start again"
+                )
+            yield _columns(scale, spec, source["spec"], sources[spec.dataset]) | row | {"shard": path}
+
+
+def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> dict:
+    return {
+        "scale": scale,
+        "dataset": spec.dataset,
+        "data_source": source,
+        "method": synthetic["method"],
+        "distill_network": synthetic["network"],
+        "ipc": synthetic["ipc"],
+        "distill_seed": synthetic["seed"],
+        "eval_network": spec.network,
+        "objective": spec.objective.label,
+        "distance": spec.objective.distance,
+        "lambda_front": spec.objective.lambda_front,
+        "lambda_rear": spec.objective.lambda_rear,
+        "teacher_network": spec.teacher_network,
+        "teacher_epoch": spec.teacher_epoch,
+        "lr": spec.recipe.lr,
+        "epochs": spec.recipe.epochs,
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Run the stage from the command line."""
+    parser = arguments_of_scale("collect", __doc__, results="output")
+    arguments = parser.parse_args(argv)
+    plan = load_plan(arguments)
+    folder = plan.folder
+    evaluations = plan.grid.evaluations
+    synthetic = {
+        f"{spec.dataset}/{spec.name}": read_manifest(folder / path / "images.safetensors", "synthetic set")
+        for path, spec in plan.grid.synthetic_sets.items()
+    }
+    sources = {
+        spec.name: read_manifest(folder / path / "images.safetensors", "dataset")["spec"]["source"]
+        for path, spec in plan.grid.datasets.items()
+    }
+    rows = list(collect(plan.settings.name, folder, evaluations, synthetic, sources))
+    inputs = {f"synthetic set {name}": manifest for name, manifest in synthetic.items()}
+    manifest = describe(
+        "results", {"scale": plan.settings.name}, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={}
+    )
+    write_table(arguments.results, rows, RESULTS, manifest)
+    print(f"{arguments.results}: {len(rows)} rows from {len(evaluations)} shards")

@@ -1,0 +1,26 @@
+"""Draw the images of a synthetic set, without normalisation or whitening, as one picture."""
+
+import argparse
+import io
+from pathlib import Path
+
+import torch
+
+from elf.data.pictures import contact_sheet
+from elf.files import write_bytes
+from elf.stages.inputs import read_preprocessing, read_synthetic_set
+
+
+def main(argv: list[str]) -> None:
+    """Run the stage from the command line."""
+    parser = argparse.ArgumentParser(prog="elf contact-sheet", description=__doc__)
+    parser.add_argument("--images", required=True, type=Path, metavar="FILE", help="input: synthetic set")
+    parser.add_argument("--dataset", required=True, type=Path, metavar="FILE", help="input: its dataset")
+    parser.add_argument("--picture", required=True, type=Path, metavar="FILE", help="output: PNG")
+    arguments = parser.parse_args(argv)
+    images, labels, _ = read_synthetic_set(arguments.images, torch.device("cpu"))
+    preprocessing, manifest = read_preprocessing(arguments.dataset)
+    picture = contact_sheet(preprocessing.inverse(images), labels, manifest["spec"]["class_names"])
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    write_bytes(arguments.picture, buffer.getvalue())

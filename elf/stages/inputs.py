@@ -1,0 +1,79 @@
+"""What stages read: verified artifacts, as tensors on the device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from elf.artifacts.manifest import Manifest, read_manifest
+from elf.artifacts.tensors import read_tensors
+from elf.data.preprocessing import Normalisation, from_tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split of a prepared dataset, ready for a network.
+
+    Attributes
+    ----------
+    images : Tensor of float32, shape (n, 3, side, side)
+        In model-input space.
+    labels : Tensor of int64, shape (n,)
+    preprocessing : Normalisation or ZCA
+        What took the images there.
+    manifest : dict
+        Of the dataset.
+    """
+
+    images: Tensor
+    labels: Tensor
+    preprocessing: Normalisation
+    manifest: Manifest
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.manifest["spec"]["class_names"])
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.images.shape[-1]
+
+
+def read_split(path: Path, split: str, device: torch.device) -> Split:
+    """Read the ``train`` or ``test`` images of a dataset; nothing of the other split is read."""
+    names = [f"{split}_images", f"{split}_labels", *_preprocessing_names(path)]
+    tensors, manifest = read_tensors(path, "dataset", names)
+    preprocessing = from_tensors(tensors)
+    images = preprocessing.transform(tensors[f"{split}_images"].to(device))
+    return Split(images, tensors[f"{split}_labels"].to(device), preprocessing, manifest)
+
+
+def read_preprocessing(path: Path) -> tuple[Normalisation, Manifest]:
+    """Read how a dataset was normalised or whitened, without its images."""
+    tensors, manifest = read_tensors(path, "dataset", _preprocessing_names(path))
+    return from_tensors(tensors), manifest
+
+
+def _preprocessing_names(path: Path) -> list[str]:
+    whitened = read_manifest(path, "dataset")["spec"]["normalisation"] == "zca"
+    return ["zca_mean", "zca_matrix", "zca_inverse"] if whitened else ["mean", "std"]
+
+
+def read_synthetic_set(path: Path, device: torch.device) -> tuple[Tensor, Tensor, Manifest]:
+    """Read images (n, 3, side, side) in model-input space and their labels."""
+    tensors, manifest = read_tensors(path, "synthetic set", ["images", "labels"])
+    return tensors["images"].to(device), tensors["labels"].to(device), manifest
+
+
+def read_teacher(path: Path) -> tuple[dict[str, Tensor], Manifest]:
+    """Read the parameters of a teacher checkpoint."""
+    return read_tensors(path, "teacher checkpoint")
+
+
+def read_features(path: Path, name: str, device: torch.device) -> tuple[Tensor, Manifest]:
+    """Read what a teacher gives for each image: ``features`` (n, C, H, W) or ``logits`` (n, classes)."""
+    tensors, manifest = read_tensors(path, "features", [name])
+    return tensors[name].to(device), manifest

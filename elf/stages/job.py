@@ -1,0 +1,96 @@
+"""What every compute stage shares: its arguments, its device, and the measurements of its manifest."""
+
+import argparse
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from elf import device as devices
+from elf.checkpoints import Checkpoint
+from elf.errors import ElfError
+from elf.specs.base import Spec, canonical_json
+
+SpecType = TypeVar("SpecType", bound=Spec)
+
+
+def arguments_of(stage: str, description: str, **files: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of every stage and one option for each of its files.
+
+    Parameters
+    ----------
+    stage : str
+        Sub-command.
+    description : str
+        First lines of its help.
+    **files : str
+        Name and help of each input and output.
+    """
+    parser = argparse.ArgumentParser(prog=f"elf {stage}", description=description)
+    parser.add_argument(
+        "--settings", required=True, metavar="JSON", help="specification as JSON; 'elf settings PATH' prints one"
+    )
+    parser.add_argument("--code", metavar="JSON", help="fingerprint of the code that the job was planned with")
+    for name, text in files.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, metavar="FILE", help=text)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--device", choices=devices.DEVICES, help="default: ELF_DEVICE, or auto")
+    return parser
+
+
+class Job:
+    """One run of a stage, from its start to the manifest of what it makes.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where to compute.
+    code : str
+        Fingerprint of the code that runs.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, code: str) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        if arguments.code is not None and json.loads(arguments.code) != json.loads(code):
+            changed = sorted(set(json.loads(arguments.code).items()) ^ set(json.loads(code).items()))
+            raise ElfError(
+                f"the code changed after this job was planned ({', '.join(sorted({name for name, _ in changed}))}); "
+                "start the workflow again"
+            )
+        self.device = devices.pick_device(arguments.device)
+        devices.prepare(arguments.threads, self.device)
+        self.code = code
+        self._started = time.monotonic()
+
+    def checkpoint(self, path: Path, *parts: str) -> Checkpoint:
+        """Return the place beside ``path`` where an interrupted job continues.
+
+        Parameters
+        ----------
+        path : Path
+            An output of the job.
+        *parts : str
+            Everything that determines the result besides the code: specification, identifiers of inputs.
+        """
+        key = hashlib.sha256(canonical_json([self.code, torch.__version__, self.device.type, *parts]).encode())
+        return Checkpoint(path.with_name(f".{path.name}.resume"), key.hexdigest())
+
+    def measured(self) -> dict:
+        """Return what the manifest says about the run so far."""
+        return {
+            "device": devices.describe(self.device),
+            "wall_seconds": round(time.monotonic() - self._started, 3),
+            "peak_memory_bytes": devices.peak_memory_bytes(self.device),
+        }
+
+
+def parse_spec(model: type[SpecType], text: str) -> SpecType:
+    """Return the specification that a job was started with."""
+    try:
+        return model.model_validate_json(text)
+    except ValueError as error:
+        raise ElfError(f"--settings: {' '.join(str(error).split())}") from None

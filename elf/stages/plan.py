@@ -1,0 +1,80 @@
+"""What stages that look at a whole scale share: its configuration and grid, read anew from ``config/``."""
+
+import argparse
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from elf.config import Settings, load_settings
+from elf.errors import ElfError
+from elf.grid import Grid, build_grid, data_folder
+from elf.specs.base import canonical_json
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scale, everything that it needs, and where that lies.
+
+    Attributes
+    ----------
+    settings : Settings
+    grid : Grid
+    folder : Path
+        Results folder of the scale.
+    """
+
+    settings: Settings
+    grid: Grid
+    folder: Path
+
+    @property
+    def digest(self) -> str:
+        """Digest of all evaluations of the scale: what the results depend on besides the shards themselves."""
+        return _digest([spec.model_dump(mode="json") for spec in self.grid.evaluations.values()])
+
+    def experiment_digest(self, name: str) -> str:
+        """Digest of what a table or figure shows and says: its cells, its title and the scale."""
+        experiment, scale = self.settings.experiments[name], self.settings.scale
+        cells = [cell.columns for cell in self.grid.cells.get(name, [])]
+        shown = [cells, experiment.title, scale.description, scale.stand_ins, scale.seeds]
+        return _digest(shown)
+
+    @property
+    def report_digest(self) -> str:
+        """Digest of all that the report says besides the results: every experiment and the recipes."""
+        recipes = {name: recipe.model_dump(mode="json") for name, recipe in self.settings.recipes.items()}
+        return _digest([recipes, *map(self.experiment_digest, self.grid.cells)])
+
+
+def _digest(content) -> str:
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+
+def make_plan(config: Path, scale: str | None, results: Path) -> Plan:
+    """Read and validate the configuration of a scale and derive its grid."""
+    settings = load_settings(config, scale)
+    return Plan(settings, build_grid(settings, data_folder()), results / settings.name)
+
+
+def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of stages that look at a whole scale."""
+    parser = argparse.ArgumentParser(prog=f"elf {stage}", description=description)
+    parser.add_argument("--scale", help="a file of config/scales/ (default: the one of config/config.yaml)")
+    parser.add_argument("--config", type=Path, default=Path("config"), help="configuration (default: config)")
+    parser.add_argument("--results-folder", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--digest", help="digest that the job was planned with")
+    for name, text in files.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, metavar="PATH", help=text)
+    return parser
+
+
+def load_plan(arguments: argparse.Namespace, experiment: str | None = None) -> Plan:
+    """Return the plan; it must be the one that the job was planned with."""
+    plan = make_plan(arguments.config, arguments.scale, arguments.results_folder)
+    if experiment is not None and experiment not in plan.settings.experiments:
+        allowed = ", ".join(sorted(plan.settings.experiments))
+        raise ElfError(f"{experiment!r} is not an experiment; config/experiments/ has {allowed}")
+    digest = plan.digest if experiment is None else plan.experiment_digest(experiment)
+    if arguments.digest is not None and arguments.digest != digest:
+        raise ElfError(f"{arguments.config} changed after this job was planned; start the workflow again")
+    return plan

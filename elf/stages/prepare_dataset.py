@@ -1,0 +1,66 @@
+"""Read real images from their source into one verified file with everything needed to use them."""
+
+from pathlib import Path
+
+from elf.artifacts.manifest import describe
+from elf.artifacts.tensors import write_tensors
+from elf.data.cards import data_card
+from elf.data.images import subset
+from elf.data.preprocessing import fit_zca, normalisation
+from elf.data.reading import read_dataset
+from elf.files import write_json
+from elf.specs.dataset import DatasetSpec
+from elf.stages.code import prepare_dataset_code
+from elf.stages.job import Job, arguments_of, parse_spec
+
+
+def prepare_dataset(spec: DatasetSpec, data_folder: Path):
+    """Return the images of a specification and their preprocessing.
+
+    Returns
+    -------
+    dataset : Dataset
+        With the first images of each class only, where the specification asks for it.
+    preprocessing : Normalisation or ZCA
+        ZCA is fitted on the training images that are kept.
+    """
+    # torchvision's own folder layout lies directly in the data folder.
+    location = data_folder / (spec.location or "")
+    dataset = read_dataset(spec.source, name=spec.name, location=location, side=spec.side)
+    train = subset(dataset.train, spec.train_per_class, what=f"{spec.name}, train split")
+    test = subset(dataset.test, spec.test_per_class, what=f"{spec.name}, test split")
+    dataset = type(dataset)(dataset.name, dataset.class_names, train, test)
+    preprocessing = fit_zca(train.images) if spec.normalisation == "zca" else normalisation(spec.normalisation)
+    return dataset, preprocessing
+
+
+def main(argv: list[str]) -> None:
+    """Run the stage from the command line."""
+    parser = arguments_of(
+        "prepare-dataset", __doc__, data_folder="folder with the real images", images="output", card="output"
+    )
+    arguments = parser.parse_args(argv)
+    spec = parse_spec(DatasetSpec, arguments.settings)
+    job = Job(arguments, prepare_dataset_code(spec))
+    dataset, preprocessing = prepare_dataset(spec, arguments.data_folder)
+    tensors = {
+        "train_images": dataset.train.images,
+        "train_labels": dataset.train.labels,
+        "test_images": dataset.test.images,
+        "test_labels": dataset.test.labels,
+        **preprocessing.to_tensors(),
+    }
+    manifest = describe(
+        "dataset",
+        spec.model_dump(mode="json") | {"class_names": list(dataset.class_names)},
+        inputs={},
+        code=job.code,
+        measured=job.measured(),
+    )
+    manifest = write_tensors(arguments.images, tensors, manifest)
+    card = data_card(
+        dataset,
+        source={"source": spec.source, "location": spec.location},
+        preprocessing={"normalisation": spec.normalisation},
+    )
+    write_json(arguments.card, card | {"id": manifest["id"]})

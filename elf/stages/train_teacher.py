@@ -1,0 +1,146 @@
+"""Train a teacher on the full real data and keep its parameters at the epochs that are asked for."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from elf.artifacts.manifest import describe
+from elf.artifacts.tensors import read_tensors, write_tensors
+from elf.networks.building import build_network
+from elf.progress import reporter
+from elf.randomness import generator
+from elf.specs.teacher import TeacherSpec
+from elf.stages.code import train_teacher_code
+from elf.stages.inputs import Split, read_split
+from elf.stages.job import Job, arguments_of, parse_spec
+from elf.training import accuracy, train
+
+
+def train_teacher(spec: TeacherSpec, split: Split, test: Split, epochs: list[int], checkpoint=None) -> dict:
+    """Train until the last of ``epochs`` and return the parameters and the test accuracy at each.
+
+    Parameters
+    ----------
+    spec : TeacherSpec
+    split, test : Split
+        Training and test images.
+    epochs : list of int
+        Completed epochs at which to keep the parameters; 0 is the initial state.
+    checkpoint : Checkpoint or None
+        Where to continue from.
+
+    Returns
+    -------
+    dict of int to (dict of str to Tensor, float)
+        Parameters and buffers on the CPU, and accuracy as a fraction of the test set.
+    """
+    network = build_network(
+        spec.network,
+        classes=split.classes,
+        side=split.side,
+        generator=generator(spec.seed, "teacher", "initialisation"),
+    ).to(split.images.device)
+    keeping = _Keeping(checkpoint)
+    report = reporter(f"teacher {spec.dataset}/{spec.network}", total=max(epochs))
+
+    def keep(completed: int) -> None:
+        if completed in epochs:
+            # A copy: the state dictionary would go on changing with the network.
+            state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            keeping.kept[completed] = (state, accuracy(network, test.images, test.labels))
+
+    keep(0)
+    train(
+        network,
+        split.images,
+        split.labels,
+        spec.recipe,
+        order_generator=generator(spec.seed, "teacher", "order"),
+        augmentation_generator=generator(spec.seed, "teacher", "augmentation"),
+        after_pass=lambda index: keep(index + 1),
+        progress=report,
+        checkpoint=keeping,
+        until_pass=max(epochs),
+    )
+    return keeping.kept
+
+
+class _Keeping:
+    """A checkpoint that also holds the states kept so far, so that a continued run still has them."""
+
+    def __init__(self, checkpoint) -> None:
+        self.kept: dict[int, tuple[dict[str, torch.Tensor], float]] = {}
+        self._checkpoint = checkpoint
+
+    def load(self):
+        state = self._checkpoint.load() if self._checkpoint else None
+        if state is None:
+            return None
+        for name in [name for name in state if name.startswith("kept.")]:
+            _, epoch, parameter = name.split(".", 2)
+            tensors, _ = self.kept.setdefault(int(epoch), ({}, float("nan")))
+            tensors[parameter] = state.pop(name)
+        for epoch, (tensors, _) in list(self.kept.items()):
+            if "accuracy" in tensors:
+                self.kept[epoch] = (tensors, tensors.pop("accuracy").item())
+        return state
+
+    def save_if_due(self, make_state) -> None:
+        if self._checkpoint:
+            self._checkpoint.save_if_due(lambda: make_state() | self._flat())
+
+    def _flat(self) -> dict[str, torch.Tensor]:
+        flat = {}
+        for epoch, (state, fraction) in self.kept.items():
+            flat |= {f"kept.{epoch}.{name}": tensor for name, tensor in state.items()}
+            flat[f"kept.{epoch}.accuracy"] = torch.tensor(fraction, dtype=torch.float64)
+        return flat
+
+
+def main(argv: list[str]) -> None:
+    """Train a teacher; run from the command line."""
+    parser = arguments_of("train-teacher", __doc__, dataset="input: prepared dataset", training="output")
+    parser.add_argument("--epochs", required=True, nargs="+", type=int, help="completed epochs to keep")
+    arguments = parser.parse_args(argv)
+    spec = parse_spec(TeacherSpec, arguments.settings)
+    job = Job(arguments, train_teacher_code(spec))
+    split = read_split(arguments.dataset, "train", job.device)
+    test = read_split(arguments.dataset, "test", job.device)
+    epochs = sorted(set(arguments.epochs))
+    checkpoint = job.checkpoint(arguments.training, spec.canonical(), split.manifest["id"], str(epochs))
+    kept = train_teacher(spec, split, test, epochs, checkpoint)
+    tensors = {f"epoch{epoch}/{name}": tensor for epoch, (state, _) in kept.items() for name, tensor in state.items()}
+    manifest = describe(
+        "teacher training",
+        spec.model_dump(mode="json")
+        | {"classes": split.classes, "side": split.side}
+        | {"test_accuracy": {str(epoch): fraction for epoch, (_, fraction) in kept.items()}},
+        inputs={"dataset": split.manifest},
+        code=job.code,
+        measured=job.measured(),
+    )
+    write_tensors(arguments.training, tensors, manifest)
+    checkpoint.remove()
+
+
+def keep_checkpoint(training: Path, epoch: int, out: Path) -> None:
+    """Write the parameters at one epoch of a training into a file of their own."""
+    _, manifest = read_tensors(training, "teacher training", [])
+    prefix = f"epoch{epoch}/"
+    names = [name for name in manifest["checksums"] if name.startswith(prefix)]
+    tensors, _ = read_tensors(training, "teacher training", names or [prefix])
+    spec = manifest["spec"] | {"epoch": epoch, "test_accuracy": manifest["spec"]["test_accuracy"][str(epoch)]}
+    own = {key: value for key, value in manifest.items() if key not in ("id", "checksums")}
+    own |= {"kind": "teacher checkpoint", "spec": spec}
+    write_tensors(out, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, own)
+
+
+def main_keep(argv: list[str]) -> None:
+    """Keep one checkpoint; run from the command line."""
+    parser = argparse.ArgumentParser(prog="elf keep-checkpoint", description=keep_checkpoint.__doc__)
+    parser.add_argument("--training", required=True, type=Path, metavar="FILE", help="input: teacher training")
+    parser.add_argument("--epoch", required=True, type=int, help="completed epochs")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="output: teacher checkpoint")
+    arguments = parser.parse_args(argv)
+    keep_checkpoint(arguments.training, arguments.epoch, arguments.out)

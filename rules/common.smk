@@ -1,0 +1,142 @@
+# Functions of the rules; everything else about the grid is in elf/grid.py.
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+PROJECT = Path(str(workflow.current_basedir)).parent
+sys.path.insert(0, str(PROJECT))
+
+from elf.config import Top, known_keys
+from elf.errors import ElfError
+from elf.fingerprint import fingerprint
+from elf.grid import data_folder
+from elf.stages import code
+from elf.stages.plan import make_plan
+
+# Jobs call 'python': it must be the one that runs Snakemake, also where its environment is not activated.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+try:
+    known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")
+    PLAN = make_plan(PROJECT / "config", config["scale"], Path("results"))
+except ElfError as error:
+    # A WorkflowError is printed without a traceback.
+    raise WorkflowError(f"configuration error: {error}") from None
+
+GRID = PLAN.grid
+
+
+def spec_of(collection, path):
+    """Return the specification of an artifact of the grid."""
+    try:
+        return getattr(GRID, collection)[path]
+    except KeyError:
+        raise WorkflowError(
+            f"{PLAN.folder / path} is not part of the grid of the scale {PLAN.settings.name}; "
+            "'elf settings' lists all that is"
+        ) from None
+
+
+def dataset_spec(wildcards):
+    return spec_of("datasets", f"datasets/{wildcards.dataset}")
+
+
+def synthetic_spec(wildcards):
+    return spec_of("synthetic_sets", f"synthetic/{wildcards.dataset}/{wildcards.synthetic_set}")
+
+
+def teacher_spec(wildcards):
+    return spec_of("teachers", f"teachers/{wildcards.dataset}/{wildcards.network}")
+
+
+def features_spec(wildcards):
+    name = f"{wildcards.network}-epoch{wildcards.epoch}.safetensors"
+    return spec_of("features", f"features/{wildcards.dataset}/{wildcards.synthetic_set}/{name}")
+
+
+def evaluation_spec(wildcards):
+    folder = f"evaluations/{wildcards.dataset}/{wildcards.synthetic_set}/{wildcards.network}"
+    return spec_of("evaluations", f"{folder}/{wildcards.cell}/{wildcards.shard}.parquet")
+
+
+def settings_from(spec_of_wildcards):
+    """Return a params function: all that a stage is told, as one canonical text."""
+
+    def settings(wildcards):
+        return spec_of_wildcards(wildcards).canonical()
+
+    return settings
+
+
+def code_from(code_of_spec, spec_of_wildcards):
+    """Return a params function: the fingerprint of the code that a job depends on."""
+
+    def code_of_wildcards(wildcards):
+        return code_of_spec(spec_of_wildcards(wildcards))
+
+    return code_of_wildcards
+
+
+def source_files(wildcards):
+    """Return the parquet files of a dataset; other layouts have too many files to watch."""
+    spec = dataset_spec(wildcards)
+    if spec.source != "parquet":
+        return []
+    return sorted(map(str, (data_folder() / spec.location).glob("*.parquet")))
+
+
+def checkpoint_epochs(wildcards):
+    teacher_spec(wildcards)
+    return sorted(GRID.checkpoints[f"teachers/{wildcards.dataset}/{wildcards.network}"])
+
+
+def features_file(wildcards):
+    """Return the features that an evaluation uses; the baseline uses none."""
+    spec = evaluation_spec(wildcards)
+    if not spec.objective.needs_teacher:
+        return []
+    name = f"{spec.teacher_network}-epoch{spec.teacher_epoch}.safetensors"
+    return f"{PLAN.folder}/features/{spec.dataset}/{spec.synthetic_set}/{name}"
+
+
+def shards(wildcards):
+    return [f"{PLAN.folder}/{path}" for path in GRID.evaluations]
+
+
+def synthetic_files(name):
+    def files(wildcards):
+        return [f"{PLAN.folder}/{path}/{name}" for path in GRID.synthetic_sets]
+
+    return files
+
+
+def dataset_files(name):
+    def files(wildcards):
+        return [f"{PLAN.folder}/{path}/{name}" for path in GRID.datasets]
+
+    return files
+
+
+def drawings(kind, endings):
+    """Return the files of all tables or figures of the scale."""
+    names = [name for name in GRID.cells if PLAN.settings.experiments[name].kind == kind]
+    return [f"{PLAN.folder}/{kind}s/{name}.{ending}" for name in names for ending in endings]
+
+
+def table_digest(wildcards):
+    return PLAN.experiment_digest(wildcards.table)
+
+
+def figure_digest(wildcards):
+    return PLAN.experiment_digest(wildcards.figure)
+
+
+def figure_code(wildcards):
+    return fingerprint("elf.stages.figure", f"elf.results.{wildcards.figure}")
+
+
+TABLE_ENDINGS = ["md", "tex", "csv", "html"]
+FIGURE_ENDINGS = ["pdf", "png", "svg", "csv"]

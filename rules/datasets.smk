@@ -1,0 +1,25 @@
+# Read real images into one verified file, with a card that describes them.
+rule prepare_dataset:
+    input:
+        source=source_files,
+    output:
+        images="<results>/datasets/{dataset}/images.safetensors",
+        card="<results>/datasets/{dataset}/card.json",
+    log:
+        "<logs>/prepare_dataset/{dataset}.log",
+    benchmark:
+        "<benchmarks>/prepare_dataset/{dataset}.jsonl"
+    conda:
+        "../envs/elf.yaml"
+    threads: 1
+    params:
+        settings=settings_from(dataset_spec),
+        code=code_from(code.prepare_dataset_code, dataset_spec),
+        # A path is no setting: moving the data folder makes nothing stale.
+        data_folder=lambda wildcards, input: os.fspath(data_folder()),
+    shell:
+        r"""
+        python -m elf prepare-dataset --settings {params.settings:q} --code {params.code:q} \
+            --data-folder {params.data_folder:q} --images {output.images:q} --card {output.card:q} \
+            --threads {threads} >{log:q} 2>&1
+        """

@@ -1,0 +1,41 @@
+# Make a synthetic set.
+rule distill:
+    input:
+        dataset="<results>/datasets/{dataset}/images.safetensors",
+    output:
+        images="<results>/synthetic/{dataset}/{synthetic_set}/images.safetensors",
+    log:
+        "<logs>/distill/{dataset}/{synthetic_set}.log",
+    benchmark:
+        "<benchmarks>/distill/{dataset}/{synthetic_set}.jsonl"
+    conda:
+        "../envs/elf.yaml"
+    threads: 1
+    params:
+        settings=settings_from(synthetic_spec),
+        code=code_from(code.distill_code, synthetic_spec),
+    shell:
+        r"""
+        python -m elf distill --settings {params.settings:q} --code {params.code:q} \
+            --dataset {input.dataset:q} --images {output.images:q} --threads {threads} >{log:q} 2>&1
+        """
+
+
+# Draw the images of a synthetic set as one picture.
+rule draw_contact_sheet:
+    input:
+        images="<results>/synthetic/{dataset}/{synthetic_set}/images.safetensors",
+        dataset="<results>/datasets/{dataset}/images.safetensors",
+    output:
+        picture="<results>/synthetic/{dataset}/{synthetic_set}/contact_sheet.png",
+    log:
+        "<logs>/draw_contact_sheet/{dataset}/{synthetic_set}.log",
+    conda:
+        "../envs/elf.yaml"
+    params:
+        code=fingerprint("elf.stages.contact_sheet"),
+    shell:
+        r"""
+        python -m elf contact-sheet --images {input.images:q} --dataset {input.dataset:q} \
+            --picture {output.picture:q} >{log:q} 2>&1
+        """

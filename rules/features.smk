@@ -1,0 +1,23 @@
+# Extract what a teacher gives for each clean synthetic image.
+rule extract_features:
+    input:
+        images="<results>/synthetic/{dataset}/{synthetic_set}/images.safetensors",
+        teacher="<results>/teachers/{dataset}/{network}/epoch{epoch}.safetensors",
+    output:
+        features="<results>/features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.safetensors",
+    log:
+        "<logs>/extract_features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.log",
+    benchmark:
+        "<benchmarks>/extract_features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.jsonl"
+    conda:
+        "../envs/elf.yaml"
+    threads: 1
+    params:
+        settings=settings_from(features_spec),
+        code=code_from(code.extract_features_code, features_spec),
+    shell:
+        r"""
+        python -m elf extract-features --settings {params.settings:q} --code {params.code:q} \
+            --images {input.images:q} --teacher {input.teacher:q} --features {output.features:q} \
+            --threads {threads} >{log:q} 2>&1
+        """

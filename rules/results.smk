@@ -1,0 +1,130 @@
+# Collect all evaluations, a row a seed.
+rule collect_results:
+    input:
+        shards=shards,
+        synthetic_sets=synthetic_files("images.safetensors"),
+        datasets=dataset_files("images.safetensors"),
+    output:
+        results="<results>/results.parquet",
+    log:
+        "<logs>/collect_results.log",
+    conda:
+        "../envs/elf.yaml"
+    params:
+        scale=PLAN.settings.name,
+        digest=PLAN.digest,
+        code=fingerprint("elf.stages.collect"),
+    shell:
+        r"""
+        python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
+            --results {output.results:q} >{log:q} 2>&1
+        """
+
+
+# Draw a table in four formats.
+rule draw_table:
+    input:
+        results="<results>/results.parquet",
+        template="elf/results/templates/table.html.j2",
+    output:
+        markdown="<results>/tables/{table}.md",
+        latex="<results>/tables/{table}.tex",
+        data="<results>/tables/{table}.csv",
+        html="<results>/tables/{table}.html",
+    log:
+        "<logs>/draw_table/{table}.log",
+    conda:
+        "../envs/elf.yaml"
+    params:
+        scale=PLAN.settings.name,
+        folder=lambda wildcards, output: os.path.dirname(output.markdown),
+        digest=table_digest,
+        code=fingerprint("elf.stages.table"),
+    shell:
+        r"""
+        python -m elf table {wildcards.table:q} --scale {params.scale:q} --digest {params.digest:q} \
+            --results {input.results:q} --folder {params.folder:q} >{log:q} 2>&1
+        """
+
+
+# Draw a figure in three formats, with its data.
+rule draw_figure:
+    input:
+        results="<results>/results.parquet",
+    output:
+        pdf="<results>/figures/{figure}.pdf",
+        png="<results>/figures/{figure}.png",
+        svg="<results>/figures/{figure}.svg",
+        data="<results>/figures/{figure}.csv",
+    log:
+        "<logs>/draw_figure/{figure}.log",
+    conda:
+        "../envs/elf.yaml"
+    params:
+        scale=PLAN.settings.name,
+        folder=lambda wildcards, output: os.path.dirname(output.pdf),
+        digest=figure_digest,
+        code=figure_code,
+    shell:
+        r"""
+        python -m elf figure {wildcards.figure:q} --scale {params.scale:q} --digest {params.digest:q} \
+            --results {input.results:q} --folder {params.folder:q} >{log:q} 2>&1
+        """
+
+
+# Write everything into one page that opens offline.
+rule write_report:
+    input:
+        results="<results>/results.parquet",
+        figures=drawings("figure", ["svg"]),
+        cards=dataset_files("card.json"),
+        pictures=synthetic_files("contact_sheet.png"),
+        template="elf/results/templates/report.html.j2",
+        style="elf/results/templates/report.css.j2",
+        table_template="elf/results/templates/table.html.j2",
+    output:
+        page="<results>/report.html",
+    log:
+        "<logs>/write_report.log",
+    conda:
+        "../envs/elf.yaml"
+    params:
+        scale=PLAN.settings.name,
+        digest=PLAN.report_digest,
+        code=fingerprint("elf.stages.report"),
+    shell:
+        r"""
+        python -m elf report --scale {params.scale:q} --digest {params.digest:q} \
+            --page {output.page:q} >{log:q} 2>&1
+        """
+
+
+rule all_tables:
+    input:
+        drawings("table", TABLE_ENDINGS),
+
+
+rule all_figures:
+    input:
+        drawings("figure", FIGURE_ENDINGS),
+        synthetic_files("contact_sheet.png"),
+
+
+rule report:
+    input:
+        "<results>/report.html",
+
+
+rule table05:
+    input:
+        expand("<results>/tables/table05.{ending}", ending=TABLE_ENDINGS),
+
+
+rule figure3:
+    input:
+        expand("<results>/figures/figure3.{ending}", ending=FIGURE_ENDINGS),
+
+
+rule figure4:
+    input:
+        expand("<results>/figures/figure4.{ending}", ending=FIGURE_ENDINGS),
