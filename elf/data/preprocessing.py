@@ -147,8 +147,7 @@ def fit_zca(train: Tensor, *, epsilon: float = 0.1) -> ZCA:
         centred = chunk.to(torch.float64) / 255 - mean
         covariance.addmm_(centred.T, centred)
     eigenvalues, vectors = torch.linalg.eigh(covariance.div_(len(flat) - 1))
-    # Rounding leaves eigenvalues of a singular covariance slightly below zero.
-    scale = (eigenvalues.clamp_min(0) + epsilon).sqrt()
+    scale = (eigenvalues + epsilon).sqrt()
     return ZCA(
         mean=mean.float(),
         matrix=((vectors / scale) @ vectors.T).float(),

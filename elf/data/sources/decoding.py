@@ -1,16 +1,12 @@
 """Decode one image file to bytes of a wanted side; every source decodes and resizes here."""
 
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from elf.errors import ElfError
-
-# What Pillow's decoders are known to raise for damaged files.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def decode(encoded: Path | bytes, side: int, where: str) -> np.ndarray:
@@ -33,7 +29,8 @@ def decode(encoded: Path | bytes, side: int, where: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
             return resize(image.convert("RGB"), side).transpose(2, 0, 1)
-    except _DECODING_ERRORS as error:
+    except Exception as error:
+        # Damaged bytes make Pillow's decoders raise almost anything, TypeError and struct.error included.
         # Pillow's own text for this case names an object in memory.
         unidentified = isinstance(error, UnidentifiedImageError)
         reason = "of no known format" if unidentified else str(error).partition("\n")[0]

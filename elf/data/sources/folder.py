@@ -50,7 +50,7 @@ def read(location: Path, *, name: str, side: int) -> Dataset:
             f"{name}: {location / 'train'} has {len(train)} class folder(s) ({', '.join(train)}), at least 2 are "
             f"needed; the layout is {LAYOUT}"
         )
-    test = _test_files_by_class(test_folder, train)
+    test = _test_files_by_class(test_folder)
     unknown = [class_name for class_name in test if class_name not in train]
     if unknown:
         raise ElfError(
@@ -91,9 +91,9 @@ def _class_files(class_folder: Path) -> list[Path]:
     return files
 
 
-def _test_files_by_class(folder: Path, train: dict[str, list[Path]]) -> dict[str, list[Path]]:
+def _test_files_by_class(folder: Path) -> dict[str, list[Path]]:
     inner = folder / "images"
-    if "images" in train or not inner.is_dir():
+    if not inner.is_dir():
         return _files_by_class(folder)
     if (folder / ANNOTATIONS).is_file() and _images(inner):
         return _annotated_files_by_class(folder)
