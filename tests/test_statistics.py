@@ -137,6 +137,14 @@ def test_join_does_not_need_variants():
     assert len(joined.rows) == 2
 
 
+def test_results_need_not_know_what_the_paper_calls_a_run():
+    cells, results = frames([(cell(), [0.5]), (cell(paper_dataset="cifar100"), [])])
+    first, second = gather(cells, results.drop(columns=["paper_dataset", "paper_eval_network"]))
+    assert len(first.rows) == len(second.rows) == 1
+    first, second = gather(cells, results)
+    assert len(first.rows) == 1 and second.rows.empty
+
+
 def test_join_refuses_variants_that_the_results_do_not_tell_apart():
     cells, results = frames([(cell(), [0.5]), (cell(synthetic_variant="zca"), [])])
     with pytest.raises(ElfError, match="synthetic_variant"):

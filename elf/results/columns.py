@@ -10,7 +10,7 @@ from functools import cached_property
 import pandas as pd
 
 from elf.errors import ElfError
-from elf.results.labels import describe
+from elf.results.labels import dataset_label, describe
 from elf.results.statistics import Summary, summarise_seeds
 
 # A synthetic set: cells that agree on these are evaluations of the same images.
@@ -37,8 +37,10 @@ PROVENANCE_COLUMNS = (
     "train_seconds",
     "peak_memory_bytes",
 )
+# What the paper calls a run is known to the cells alone; results need it only if they tell runs apart by it.
+OPTIONAL_COLUMNS = ("paper_dataset", "paper_eval_network", "synthetic_variant")
 REQUIRED_COLUMNS = (
-    *(column for column in KEY_COLUMNS if column != "synthetic_variant"),
+    *(column for column in KEY_COLUMNS if column not in OPTIONAL_COLUMNS),
     "seed",
     "accuracy",
     *PROVENANCE_COLUMNS,
@@ -105,7 +107,7 @@ def check_results(results: pd.DataFrame) -> None:
 
 
 def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
-    """Join cells with their results on the key columns, where a missing value equals a missing value.
+    """Join cells with their results on the key columns that both have; a missing value equals a missing value.
 
     Parameters
     ----------
@@ -113,8 +115,8 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
         One row a cell, with ``KEY_COLUMNS`` (``synthetic_variant`` only where there are any) and ``aligned``; a
         cell listed twice counts once.
     results : DataFrame
-        One row a seed, with ``REQUIRED_COLUMNS``. ``synthetic_variant`` may be absent as long as the cells
-        name no more than one.
+        One row a seed, with ``REQUIRED_COLUMNS``; ``OPTIONAL_COLUMNS`` count where they are there. Without
+        ``synthetic_variant`` the cells may name no more than one.
 
     Raises
     ------
@@ -165,3 +167,23 @@ def baseline_of(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
     baselines = [other for other in cells if other["objective"] == "task" and all(other[c] == cell[c] for c in same)]
     matched = [other for other in baselines if all(other[c] == cell[c] for c in ("lr", "epochs"))]
     return next(iter(matched + baselines), None)
+
+
+def describe_data(cells: Iterable[Cell]) -> str:
+    """Return what the cells were trained and tested on: ``CIFAR-10 (stand-in: digits), 10 images per class``."""
+    cells = list(cells)
+    datasets = dict.fromkeys((cell["paper_dataset"], cell["dataset"]) for cell in cells)
+    names = [
+        dataset_label(paper) + ("" if paper == used else f" (stand-in: {dataset_label(used)})")
+        for paper, used in datasets
+    ]
+    ipcs = sorted({cell["ipc"] for cell in cells})
+    images = " and ".join(f"{ipc:g}" for ipc in ipcs) + (" image" if ipcs == [1] else " images")
+    return f"{', '.join(names)}, {images} per class"
+
+
+def describe_seeds(cells: Iterable[Cell], wanted: int) -> str:
+    """Return how many seeds the cells that were run have: ``5 seeds``, or ``3 to 5 of 5 seeds``."""
+    counts = {len(cell.rows) for cell in cells if not cell.rows.empty} or {0}
+    found = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{min(counts)}"
+    return f"{wanted} seeds" if counts == {wanted} else f"{found} of {wanted} seeds"

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from elf.results import plotting
-from elf.results.columns import Cell, gather
+from elf.results.columns import Cell, describe_seeds, gather
 from elf.results.labels import scale_text
 
 SERIES = ("lambda_front", "lambda_rear")
@@ -34,7 +34,7 @@ def render(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> dict[str,
     cells, results : DataFrame
         As for :func:`elf.results.columns.gather`.
     about : dict
-        ``title``, ``scale``, ``stand_ins``.
+        ``title``, ``scale``, ``stand_ins``, ``seeds``.
 
     Returns
     -------
@@ -52,14 +52,15 @@ def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
     figure, grid = plotting.new_panels(len(split), panel_width=max(2.6, 4.8 / max(1, len(split))), panel_height=2.5)
     for axes, (title, _, group) in zip(grid, split, strict=True):
         plotting.baseline(axes, group[group["series"] == "baseline"], color=plotting.GREY, label="baseline")
+        varied = group[group["series"] != "baseline"]
+        shown = [*varied["lambda_front"], *varied["lambda_rear"]]
         for series, color, marker, shift in zip(SERIES, plotting.PALETTE, "os", (-2.2, 2.2), strict=False):
             points = group[group["series"] == series]
             style = {"color": color, "marker": marker, "label": LABELS[series]}
-            plotting.line(axes, points[series], points, shift=shift, **style)
+            plotting.line(axes, plotting.positions(points[series], shown), points, shift=shift, **style)
         axes.set_title(plotting.plain(title), loc="left")
-        axes.set_xlabel(r"weight $\lambda$ of the varied loss (the other one is 1)")
-        varied = group[group["series"] != "baseline"]
-        plotting.value_axis(axes, [*varied["lambda_front"], *varied["lambda_rear"]])
+        axes.set_xlabel(r"weight $\lambda$ (the other one is 1)")
+        plotting.value_axis(axes, shown)
     if grid:
         grid[0].set_ylabel("test accuracy (%)")
         plotting.legend(figure, grid[0].get_legend_handles_labels()[0])
@@ -69,7 +70,10 @@ def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
 
 def caption(cells: list[Cell], about: dict) -> str:
     """Return the text under the figure: what is drawn, what is missing, scale and stand-ins."""
-    text = "Points: means over seeds; bars and band: 95 % t-intervals; dashed: training without ELF."
+    text = (
+        f"{plotting.subject(cells)} Points: means over {describe_seeds(cells, about['seeds'])}; bars and "
+        "band: 95 % t-intervals; dashed: training without ELF. Weights are evenly spaced."
+    )
     missing = [_weights(cell) for cell in cells if _is_elf(cell) and cell.rows.empty]
     if missing:
         text += f" Not run: {'; '.join(missing)}."

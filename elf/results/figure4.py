@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from elf.results import plotting
-from elf.results.columns import Cell, gather
+from elf.results.columns import Cell, describe_seeds, gather
 from elf.results.labels import network_label, network_labels, network_order, scale_text
 
 MARGIN = 1.12
@@ -25,7 +25,7 @@ def render(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> dict[str,
     cells, results : DataFrame
         As for :func:`elf.results.columns.gather`.
     about : dict
-        ``title``, ``scale``, ``stand_ins``.
+        ``title``, ``scale``, ``stand_ins``, ``seeds``.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
         color = colors[network]
         plotting.baseline(axes, group[group["series"] == "baseline"], color=color)
         points = group[group["series"] == "elf"]
-        plotting.line(axes, points["teacher_epoch"], points, color=color, marker="o")
+        plotting.line(axes, plotting.positions(points["teacher_epoch"], epochs), points, color=color, marker="o")
         axes.set_title(plotting.plain(title), loc="left", color=color, fontweight="bold")
         plotting.value_axis(axes, epochs)
     _share_span(grid)
@@ -78,8 +78,9 @@ def _share_span(grid) -> None:
 def caption(cells: list[Cell], about: dict) -> str:
     """Return the text under the figure: what is drawn, what is missing, scale and stand-ins."""
     text = (
-        "Solid: ELF, means over seeds with 95 % t-intervals; dashed with band: the same network without ELF. "
-        "All panels span the same number of percentage points."
+        f"{plotting.subject(cells)} Solid: ELF, means over {describe_seeds(cells, about['seeds'])} with "
+        "95 % t-intervals; dashed with band: the same network without ELF. All panels span the same number of "
+        "percentage points; epochs are evenly spaced."
     )
     labels = network_labels(cell["paper_eval_network"] for cell in cells)
     missing = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from elf.results import labels
-from elf.results.columns import SET_COLUMNS, TRAINING_COLUMNS, Cell, baseline_of, gather
+from elf.results.columns import SET_COLUMNS, TRAINING_COLUMNS, Cell, baseline_of, describe_data, describe_seeds, gather
 from elf.results.statistics import Difference, paired_difference
 
 NOT_RUN = "—"
@@ -163,19 +163,9 @@ def _best(rows: list[Row]) -> Iterator[str]:
 
 
 def _caption(cells: list[Cell], about: dict) -> str:
-    datasets = dict.fromkeys((cell["paper_dataset"], cell["dataset"]) for cell in cells)
-    names = [
-        labels.dataset_label(paper) + ("" if paper == used else f" (stand-in: {labels.dataset_label(used)})")
-        for paper, used in datasets
-    ]
-    ipcs = sorted({cell["ipc"] for cell in cells})
-    counts = {len(cell.rows) for cell in cells if not cell.rows.empty} or {0}
-    wanted = about["seeds"]
-    seeds = f"{wanted} seeds" if counts == {wanted} else f"{min(counts)} to {max(counts)} of {wanted} seeds"
-    images = " and ".join(f"{ipc:g}" for ipc in ipcs) + (" image" if ipcs == [1] else " images")
     return (
-        f"Test accuracy (%) on {', '.join(names)}, {images} per class: "
-        f"mean ± population standard deviation over {seeds}. "
+        f"Test accuracy (%) on {describe_data(cells)}: "
+        f"mean ± population standard deviation over {describe_seeds(cells, about['seeds'])}. "
         "Gain: mean of the paired differences to the baseline in percentage points, with its 95 % t-interval; "
         f"* marks p < {SIGNIFICANT} (paired t-test over seeds, not corrected for multiple comparisons). "
         f"Bold: best of the column within a method. {labels.scale_text(about)}"

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from elf.results.columns import Cell
+from elf.results.columns import Cell, describe_data
 from elf.results.labels import dataset_label, method_label, network_labels, network_order
 
 # Okabe and Ito's palette (2008), told apart with every common colour vision, without its pale yellow.
@@ -25,7 +25,7 @@ STYLE = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
-    "xtick.labelsize": 7.5,
+    "xtick.labelsize": 7.2,
     "ytick.labelsize": 7.5,
     "legend.fontsize": 7.5,
     "legend.frameon": False,
@@ -165,15 +165,16 @@ def baseline(axes: Axes, frame: pd.DataFrame, *, color: str, label: str | None =
             axes.axhspan(row.ci_low, row.ci_high, color=color, alpha=0.13, linewidth=0, zorder=1)
 
 
-def value_axis(axes: Axes, values: Iterable[float]) -> None:
-    """Give x a logarithmic axis that still has a place for 0, with a tick at each value and nowhere else."""
-    values = sorted({float(value) for value in values})
-    positive = [value for value in values if value > 0]
-    if positive:
-        axes.set_xscale("symlog", linthresh=positive[0], linscale=0.45)
-    axes.xaxis.set_major_locator(FixedLocator(values))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+def positions(values: Iterable[float], shown: Iterable[float]) -> list[int]:
+    """Return where values lie on an axis that gives each of the shown values the same room."""
+    order = sorted({float(value) for value in shown})
+    return [order.index(float(value)) for value in values]
+
+
+def value_axis(axes: Axes, shown: Iterable[float]) -> None:
+    """Put a tick at each of the shown values, evenly spaced, so that 0 and neighbours stay readable."""
+    order = sorted({float(value) for value in shown})
+    axes.set_xticks(range(len(order)), [f"{value:g}" for value in order])
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.autoscale_view()
 
@@ -181,6 +182,12 @@ def value_axis(axes: Axes, values: Iterable[float]) -> None:
 def legend(figure: Figure, handles: list) -> None:
     """Put the legend beside the panels, where it can cover nothing."""
     figure.legend(handles=handles, loc="outside right center", labelspacing=0.9, handlelength=2.2)
+
+
+def subject(cells: list[Cell]) -> str:
+    """Return the sentence that every caption begins with: the data and the methods."""
+    methods = dict.fromkeys(method_label(cell["method"]) for cell in cells)
+    return f"Test accuracy on {describe_data(cells)}, {' and '.join(methods)}."
 
 
 def save(figure: Figure) -> dict[str, bytes]:
