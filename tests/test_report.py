@@ -4,6 +4,7 @@ import base64
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from fabricated_results import ABOUT, ALIGNED, cell, frames, spread
 
@@ -102,6 +103,12 @@ def test_a_cell_that_was_not_run_says_so():
     (anchor,) = (c.anchor for c in gather(*frames(entries())) if c["objective"] == "kd")
     section = re.search(rf'id="{anchor}">(.*?)</article>', report(), re.DOTALL)[1]
     assert "Not run." in section
+
+
+def test_memory_that_was_not_measured_is_left_blank():
+    cells, results = frames([(cell(), [0.5])])
+    results["peak_memory_bytes"] = pd.array([None], dtype="Int64")
+    assert "<td>50.00</td><td>1.5</td><td></td>" in report(tables=[], cells=gather(cells, results))
 
 
 def test_cells_of_figures_are_listed_once():

@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+import pandas as pd
+
 from elf.errors import ElfError
 from elf.results.columns import KEY_COLUMNS, PROVENANCE_COLUMNS, Cell
 from elf.results.labels import SETTING_LABELS, method_label, network_label, objective_label, value_label
@@ -114,7 +116,7 @@ def _percent(fraction: float) -> str:
 
 
 def _number(value, unit: float, form: str) -> str:
-    return "" if value is None or value != value else format(value / unit, form)
+    return "" if pd.isna(value) else format(value / unit, form)
 
 
 def _figure(figure: Mapping) -> dict:
