@@ -82,9 +82,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
-            raise ElfError(
-                f"dataset {self.name}: found {len(self.class_names)} class(es), at least 2 are needed"
-            )
+            raise ElfError(f"dataset {self.name}: found {len(self.class_names)} class(es), at least 2 are needed")
         if len(set(self.class_names)) < len(self.class_names):
             twice = next(name for name in self.class_names if self.class_names.count(name) > 1)
             raise ElfError(f"dataset {self.name}: class name {twice!r} occurs twice; class names must differ")

@@ -1,14 +1,19 @@
 """One door to all data sources."""
 
+import importlib
 from pathlib import Path
 
 import torch
 
 from elf.data.images import Dataset
-from elf.data.sources import digits, folder, parquet, torchvision_cifar
 from elf.errors import ElfError
 
-SOURCES = ("digits", "torchvision", "parquet", "folder")
+MODULES = {
+    "digits": "elf.data.sources.digits",
+    "torchvision": "elf.data.sources.torchvision_cifar",
+    "parquet": "elf.data.sources.parquet",
+    "folder": "elf.data.sources.folder",
+}
 
 
 def read_dataset(source: str, *, name: str, location: Path | None, side: int, download: bool = True) -> Dataset:
@@ -37,18 +42,18 @@ def read_dataset(source: str, *, name: str, location: Path | None, side: int, do
     ElfError
         If the source is unknown, or the data are absent, incomplete or damaged.
     """
-    if source not in SOURCES:
-        raise ElfError(f"dataset {name}: source {source!r} is unknown; allowed are {', '.join(SOURCES)}")
+    if source not in MODULES:
+        raise ElfError(f"dataset {name}: source {source!r} is unknown; allowed are {', '.join(MODULES)}")
     if source != "digits" and location is None:
         raise ElfError(f"dataset {name}: the source {source} needs a location, the folder with the images")
+    # By name, so that a dataset depends on the code of its own source alone.
+    module = importlib.import_module(MODULES[source])
     if source == "digits":
-        dataset = digits.read(name=name, side=side)
+        dataset = module.read(name=name, side=side)
     elif source == "torchvision":
-        dataset = torchvision_cifar.read(location, name=name, side=side, download=download)
-    elif source == "parquet":
-        dataset = parquet.read(location, name=name, side=side)
+        dataset = module.read(location, name=name, side=side, download=download)
     else:
-        dataset = folder.read(location, name=name, side=side)
+        dataset = module.read(location, name=name, side=side)
     _require_test_images(dataset)
     return dataset
 

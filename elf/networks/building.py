@@ -52,6 +52,8 @@ def build_network(
             f"{name} on images of side {side} has a {own} feature map, but the teacher's is {wanted}; "
             f"choose a teacher with the same map, such as {names.matching_teacher(network_name, side)}"
         )
-    network = family.build(network_name, classes=classes, side=side)
+    # PyTorch's layers draw their first weights from the global state, which must not move.
+    with torch.random.fork_rng(devices=[]):
+        network = family.build(network_name, classes=classes, side=side)
     initialise(network, generator)
     return network

@@ -69,9 +69,7 @@ def loss(
     if terms not in get_args(Terms):
         raise ElfError(f"unknown terms {terms!r} of the ELF loss; allowed: {', '.join(get_args(Terms))}")
     if variant not in get_args(Variant):
-        raise ElfError(
-            f"unknown variant {variant!r} of the ELF loss; allowed: {', '.join(get_args(Variant))}"
-        )
+        raise ElfError(f"unknown variant {variant!r} of the ELF loss; allowed: {', '.join(get_args(Variant))}")
     if variant == "official" and terms == "front+task":
         distance = "ce"
     if variant == "official" and terms == "front+rear":

@@ -68,13 +68,15 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
     return parser
 
 
-def load_plan(arguments: argparse.Namespace, experiment: str | None = None) -> Plan:
-    """Return the plan; it must be the one that the job was planned with."""
+def load_plan(arguments: argparse.Namespace, experiment: str | None = None, *, report: bool = False) -> Plan:
+    """Return the plan; what of it the stage shows must be as it was when the job was planned."""
     plan = make_plan(arguments.config, arguments.scale, arguments.results_folder)
     if experiment is not None and experiment not in plan.settings.experiments:
         allowed = ", ".join(sorted(plan.settings.experiments))
         raise ElfError(f"{experiment!r} is not an experiment; config/experiments/ has {allowed}")
-    digest = plan.digest if experiment is None else plan.experiment_digest(experiment)
+    digest = plan.report_digest if report else plan.digest
+    if experiment is not None:
+        digest = plan.experiment_digest(experiment)
     if arguments.digest is not None and arguments.digest != digest:
         raise ElfError(f"{arguments.config} changed after this job was planned; start the workflow again")
     return plan

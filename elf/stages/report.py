@@ -1,0 +1,67 @@
+"""Write the report: tables, figures, pictures, data, recipes and the origin of every number on one page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from elf.files import read_json, write_text
+from elf.results.columns import gather
+from elf.results.layout import lay_out
+from elf.results.report import render_report
+from elf.results.summary import summarise
+from elf.stages.drawing import about, cells_of, read_results, title
+from elf.stages.plan import Plan, arguments_of_scale, load_plan
+
+FIGURE_ENDINGS = ("svg", "csv")
+
+
+def main(argv: list[str]) -> None:
+    """Run the stage from the command line."""
+    parser = arguments_of_scale("report", __doc__, page="output: HTML")
+    arguments = parser.parse_args(argv)
+    plan = load_plan(arguments, report=True)
+    results = read_results(plan.folder / "results.parquet")
+    kinds = {name: plan.settings.experiments[name].kind for name in plan.grid.cells}
+    tables = [name for name, kind in kinds.items() if kind == "table"]
+    figures = [name for name, kind in kinds.items() if kind == "figure"]
+    page = render_report(
+        about={
+            "title": "ELF: evaluation with distillation features",
+            "scale": plan.settings.scale.description,
+            "stand_ins": "; ".join(f"{b} stands in for {a}" for a, b in plan.settings.scale.stand_ins.items()),
+            "seeds": plan.settings.scale.seeds,
+        },
+        summary="\n".join(summarise(cells_of(plan, name), results, about(plan, name)) for name in tables),
+        tables=[lay_out(cells_of(plan, name), results, about(plan, name)) for name in tables],
+        figures=[_figure(plan, name) for name in figures],
+        contact_sheets=list(_contact_sheets(plan)),
+        data_cards=[read_json(plan.folder / path / "card.json") for path in plan.grid.datasets],
+        recipes=list(_recipes(plan)),
+        cells=[cell for name in figures for cell in gather(cells_of(plan, name), results)],
+    )
+    write_text(arguments.page, page)
+
+
+def _figure(plan: Plan, name: str) -> dict:
+    files = {ending: (plan.folder / "figures" / f"{name}.{ending}").read_bytes() for ending in FIGURE_ENDINGS}
+    return {"title": title(plan, name), "files": files}
+
+
+def _contact_sheets(plan: Plan) -> Iterator[dict]:
+    for path in plan.grid.synthetic_sets:
+        picture: Path = plan.folder / path / "contact_sheet.png"
+        yield {"title": path.removeprefix("synthetic/"), "image": picture.read_bytes()}
+
+
+def _recipes(plan: Plan) -> Iterator[dict]:
+    """Yield the hyper-parameters that hold for the cells of the grid, each with its source."""
+    used = {("teacher", None, None)}
+    for cells in plan.grid.cells.values():
+        for cell in cells:
+            used |= {(name, cell.paper_dataset, cell.synthetic.ipc) for name in (cell.synthetic.method, "evaluation")}
+    seen = set()
+    for name, dataset, ipc in sorted(used, key=str):
+        for key, entry in plan.settings.recipes[name].sourced(dataset, ipc).items():
+            line = {"recipe": name, "key": key, "value": entry.value, "source": entry.source, "where": entry.where}
+            if tuple(line.values()) not in seen:
+                seen.add(tuple(line.values()))
+                yield line
