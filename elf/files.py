@@ -70,6 +70,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a file; what is wrong with it ends as one line."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ElfError(f"{path}: cannot be read: {error.strerror}; make it with 'snakemake {path}'") from error
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; a damaged file ends as one line."""
     try:

@@ -9,6 +9,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from elf.errors import ElfError
 from elf.specs.base import canonical_json
 
 PACKAGE = Path(__file__).resolve().parent
@@ -29,7 +30,15 @@ def fingerprint(*roots: str, package: Path = PACKAGE) -> str:
     -------
     str
         Canonical JSON, module to digest.
+
+    Raises
+    ------
+    ElfError
+        If there is no such module.
     """
+    for root in roots:
+        if not _exists(root, package):
+            raise ElfError(f"there is no module {root} ({_file(root, package)}); it was asked for by name")
     found: dict[str, str] = {}
     waiting = list(roots)
     while waiting:

@@ -53,8 +53,30 @@ def describe(kind: str, spec: Mapping, *, inputs: Mapping[str, Manifest], code: 
     }
 
 
+def sealed(manifest: Manifest, checksums: Mapping[str, str], content: Mapping[str, str] | None = None) -> Manifest:
+    """Return the manifest with the checksums of its content, its identifier, and a seal over itself.
+
+    Parameters
+    ----------
+    manifest : dict
+        From `describe`.
+    checksums : mapping of str to str
+        What every reader verifies.
+    content : mapping of str to str, optional
+        Checksums that give the identifier, where something in the file, such as a duration, should not.
+    """
+    manifest = manifest | {"checksums": dict(checksums), "id": identifier(content or checksums)}
+    manifest.pop("seal", None)
+    return manifest | {"seal": _seal(manifest)}
+
+
+def _seal(manifest: Manifest) -> str:
+    unsealed = {key: value for key, value in manifest.items() if key != "seal"}
+    return hashlib.sha256(canonical_json(unsealed).encode()).hexdigest()[:IDENTIFIER_LENGTH]
+
+
 def read_manifest(path: Path, kind: str | None = None) -> Manifest:
-    """Read the manifest of a safetensors or parquet artifact, without its content."""
+    """Read and verify the manifest of a safetensors or parquet artifact, without its content."""
     path = Path(path)
     if not path.is_file():
         raise ElfError(f"{path}: there is no such file; make it with 'snakemake {path}'")
@@ -70,6 +92,8 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
         raise damaged(path, error) from error
     if manifest is None:
         raise ElfError(f"{path}: carries no manifest, so nobody can say where it came from; delete it and start again")
+    if not isinstance(manifest, dict) or manifest.get("seal") != _seal(manifest):
+        raise damaged(path, "its manifest does not fit its seal")
     if kind is not None and manifest["kind"] != kind:
         raise ElfError(f"{path}: is a {manifest['kind']}, expected a {kind}")
     return manifest

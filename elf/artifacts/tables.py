@@ -1,22 +1,28 @@
 """Rows and their manifest in one parquet file."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 
-from elf.artifacts.manifest import MANIFEST, Manifest, damaged, identifier, read_manifest
+from elf.artifacts.manifest import MANIFEST, Manifest, damaged, read_manifest, sealed
 from elf.errors import ElfError
 from elf.files import atomic
 from elf.specs.base import canonical_json
 
 
-def write_table(path: Path, rows: list[dict], schema: pyarrow.Schema, manifest: Manifest) -> Manifest:
-    """Write rows and their manifest into one parquet file; return the manifest with its identifier."""
+def write_table(
+    path: Path, rows: list[dict], schema: pyarrow.Schema, manifest: Manifest, measured: Iterable[str] = ()
+) -> Manifest:
+    """Write rows and their manifest into one parquet file; return the manifest with its identifier.
+
+    The columns named in ``measured`` differ each time the same rows are made, so the identifier leaves them out.
+    """
     table = pyarrow.Table.from_pylist(rows, schema=schema)
     checksums = {"rows": _rows_checksum(table)}
-    manifest = manifest | {"checksums": checksums, "id": identifier(checksums)}
+    manifest = sealed(manifest, checksums, {"rows": _rows_checksum(table.drop_columns(list(measured)))})
     table = table.replace_schema_metadata({MANIFEST: canonical_json(manifest)})
     with atomic(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
@@ -34,12 +40,14 @@ def read_table(path: Path, kind: str, schema: pyarrow.Schema) -> tuple[pyarrow.T
     manifest = read_manifest(path, kind)
     try:
         table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
+        checksum = _rows_checksum(table)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        # ValueError: altered bytes can turn into numbers and texts that do not exist.
         raise damaged(path, error) from error
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
         raise ElfError(f"{path}: the column {missing[0]!r} is missing; delete the file and start again")
-    if manifest["checksums"].get("rows") != _rows_checksum(table):
+    if manifest["checksums"].get("rows") != checksum:
         raise damaged(path, "the checksum of its rows does not fit")
     return table.select(schema.names), manifest
 

@@ -8,7 +8,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from elf.artifacts.manifest import MANIFEST, Manifest, damaged, identifier, read_manifest
+from elf.artifacts.manifest import MANIFEST, Manifest, damaged, read_manifest, sealed
 from elf.errors import ElfError
 from elf.files import atomic
 from elf.specs.base import canonical_json
@@ -18,7 +18,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Man
     """Write tensors and their manifest into one safetensors file; return the manifest with its identifier."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     checksums = {name: _tensor_checksum(tensor) for name, tensor in tensors.items()}
-    manifest = manifest | {"checksums": checksums, "id": identifier(checksums)}
+    manifest = sealed(manifest, checksums)
     with atomic(path) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary, metadata={MANIFEST: canonical_json(manifest)})
@@ -53,7 +53,7 @@ def read_tensors(path: Path, kind: str, names: Iterable[str] | None = None) -> t
     manifest = read_manifest(path, kind)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            wanted = list(file.keys()) if names is None else list(names)
+            wanted = list(manifest["checksums"] if names is None else names)
             missing = sorted(set(wanted) - set(file.keys()))
             if missing:
                 raise ElfError(f"{path}: holds no {', '.join(missing)}; found {', '.join(sorted(file.keys()))}")

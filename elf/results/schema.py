@@ -18,6 +18,9 @@ SHARD = pyarrow.schema(
 )
 """One row a seed of one evaluation; what the evaluation is stands in the file's manifest."""
 
+MEASURED = ("train_seconds", "peak_memory_bytes")
+"""Columns that differ each time the same result is made."""
+
 RESULTS = pyarrow.schema(
     [
         ("scale", pyarrow.string()),

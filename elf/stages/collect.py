@@ -7,7 +7,7 @@ from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
 from elf.errors import ElfError
 from elf.fingerprint import fingerprint
-from elf.results.schema import RESULTS, SHARD
+from elf.results.schema import MEASURED, RESULTS, SHARD
 from elf.specs.evaluation import EvaluationSpec
 from elf.stages.plan import arguments_of_scale, load_plan
 
@@ -97,5 +97,5 @@ def main(argv: list[str]) -> None:
     manifest = describe(
         "results", {"scale": plan.settings.name}, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={}
     )
-    write_table(arguments.results, rows, RESULTS, manifest)
+    write_table(arguments.results, rows, RESULTS, manifest, MEASURED)
     print(f"{arguments.results}: {len(rows)} rows from {len(evaluations)} shards")

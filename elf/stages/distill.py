@@ -9,7 +9,7 @@ from elf.errors import ElfError
 from elf.progress import reporter
 from elf.specs.synthetic import SyntheticSpec
 from elf.stages.code import distill_code
-from elf.stages.inputs import read_split
+from elf.stages.inputs import check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 
 
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> None:
     spec = parse_spec(SyntheticSpec, arguments.settings)
     job = Job(arguments, distill_code(spec))
     train = read_split(arguments.dataset, "train", job.device)
+    check_settings(arguments.dataset, train.manifest, name=spec.dataset)
     checkpoint = job.checkpoint(arguments.images, spec.canonical(), train.manifest["id"])
     method = importlib.import_module(f"elf.distillation.{spec.method}")
     try:

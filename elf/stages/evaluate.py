@@ -15,10 +15,10 @@ from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.progress import reporter
 from elf.randomness import generator
-from elf.results.schema import SHARD
+from elf.results.schema import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
 from elf.stages.code import evaluate_code
-from elf.stages.inputs import Split, read_features, read_split, read_synthetic_set
+from elf.stages.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
 from elf.stages.job import Job, arguments_of, parse_spec
 from elf.training import accuracy, train
 
@@ -89,11 +89,21 @@ def main(argv: list[str]) -> None:
     images, labels, synthetic_manifest = read_synthetic_set(arguments.images, job.device)
     test = read_split(arguments.dataset, "test", job.device)
     inputs = {"dataset": test.manifest, "synthetic set": synthetic_manifest}
+    check_settings(arguments.dataset, test.manifest, name=spec.dataset)
+    check_settings(arguments.images, synthetic_manifest, dataset=spec.dataset)
+    check_made_from(arguments.images, synthetic_manifest, "dataset", test.manifest)
     targets = None
     if spec.objective.needs_teacher:
         if arguments.features is None:
             raise ElfError(f"--features: the objective {spec.objective.name} needs the features of a teacher")
         targets, inputs["features"] = read_features(arguments.features, TARGETS[spec.objective.name], job.device)
+        check_settings(
+            arguments.features,
+            inputs["features"],
+            teacher_network=spec.teacher_network,
+            teacher_epoch=spec.teacher_epoch,
+        )
+        check_made_from(arguments.features, inputs["features"], "synthetic set", synthetic_manifest)
 
     rows = []
     checkpoints = []
@@ -119,7 +129,7 @@ def main(argv: list[str]) -> None:
         "device": manifest["measured"]["device"],
         "code_id": manifest["code_id"],
     }
-    write_table(arguments.shard, [row | made_from for row in rows], SHARD, manifest)
+    write_table(arguments.shard, [row | made_from for row in rows], SHARD, manifest, MEASURED)
     for checkpoint in checkpoints:
         checkpoint.remove()
 
@@ -128,7 +138,10 @@ def _row(spec, seed, images, labels, targets, test, checkpoint, device) -> dict:
     finished = checkpoint.load()
     if finished is None or "accuracy" not in finished:
         started = time.monotonic()
-        fraction = evaluate(spec, seed, images, labels, targets, test, checkpoint)
+        try:
+            fraction = evaluate(spec, seed, images, labels, targets, test, checkpoint)
+        except ElfError as error:
+            raise ElfError(f"{spec.path}, seed {seed}: {error}") from error
         finished = {
             "accuracy": torch.tensor(fraction, dtype=torch.float64),
             "train_seconds": torch.tensor(time.monotonic() - started, dtype=torch.float64),

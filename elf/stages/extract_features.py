@@ -9,7 +9,7 @@ from elf.networks.split import SplitNetwork
 from elf.randomness import generator
 from elf.specs.features import FeaturesSpec
 from elf.stages.code import extract_features_code
-from elf.stages.inputs import read_synthetic_set, read_teacher
+from elf.stages.inputs import check_settings, read_synthetic_set, read_teacher
 from elf.stages.job import Job, arguments_of, parse_spec
 
 BATCH = 256
@@ -53,6 +53,14 @@ def main(argv: list[str]) -> None:
     job = Job(arguments, extract_features_code(spec))
     images, _, synthetic_manifest = read_synthetic_set(arguments.images, job.device)
     state, teacher_manifest = read_teacher(arguments.teacher)
+    check_settings(arguments.images, synthetic_manifest, dataset=spec.dataset)
+    check_settings(
+        arguments.teacher,
+        teacher_manifest,
+        dataset=spec.dataset,
+        network=spec.teacher_network,
+        epoch=spec.teacher_epoch,
+    )
     teacher = build_network(
         spec.teacher_network,
         classes=teacher_manifest["spec"]["classes"],

@@ -12,7 +12,7 @@ def main(argv: list[str]) -> None:
     parser = arguments_of_scale("figure", __doc__, results="input: results.parquet", folder="output folder")
     parser.add_argument("name", help="experiment, for example figure3")
     arguments = parser.parse_args(argv)
-    plan = load_plan(arguments, arguments.name)
+    plan = load_plan(arguments, "figure")
     figure = importlib.import_module(f"elf.results.{arguments.name}")
     rendered = figure.render(
         cells_of(plan, arguments.name), read_results(arguments.results), about(plan, arguments.name)

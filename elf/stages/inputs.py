@@ -9,6 +9,7 @@ from torch import Tensor
 from elf.artifacts.manifest import Manifest, read_manifest
 from elf.artifacts.tensors import read_tensors
 from elf.data.preprocessing import Normalisation, from_tensors
+from elf.errors import ElfError
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,3 +78,19 @@ def read_features(path: Path, name: str, device: torch.device) -> tuple[Tensor, 
     """Read what a teacher gives for each image: ``features`` (n, C, H, W) or ``logits`` (n, classes)."""
     tensors, manifest = read_tensors(path, "features", [name])
     return tensors[name].to(device), manifest
+
+
+def check_settings(path: Path, manifest: Manifest, **expected) -> None:
+    """Raise an error if an input was made with other settings than the job takes it to be made with."""
+    for key, value in expected.items():
+        if manifest["spec"][key] != value:
+            raise ElfError(
+                f"{path}: is a {manifest['kind']} of {key} {manifest['spec'][key]!r}, "
+                f"but the settings of this job say {value!r}"
+            )
+
+
+def check_made_from(path: Path, manifest: Manifest, role: str, source: Manifest) -> None:
+    """Raise an error if an input was made from another state of the source than the one at hand."""
+    if manifest["inputs"][role]["id"] != source["id"]:
+        raise ElfError(f"{path}: was made from another {role} than the one given; make it anew")

@@ -4,11 +4,13 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from pydantic import ValidationError
 
 from elf import device as devices
 from elf.checkpoints import Checkpoint
@@ -55,12 +57,10 @@ class Job:
 
     def __init__(self, arguments: argparse.Namespace, code: str) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        if arguments.code is not None and json.loads(arguments.code) != json.loads(code):
-            changed = sorted(set(json.loads(arguments.code).items()) ^ set(json.loads(code).items()))
-            raise ElfError(
-                f"the code changed after this job was planned ({', '.join(sorted({name for name, _ in changed}))}); "
-                "start the workflow again"
-            )
+        if arguments.code is not None:
+            _check_code(arguments.code, code)
+        if arguments.threads < 1:
+            raise ElfError(f"--threads: found {arguments.threads}, allowed are 1 and more")
         self.device = devices.pick_device(arguments.device)
         devices.prepare(arguments.threads, self.device)
         self.code = code
@@ -77,7 +77,7 @@ class Job:
             Everything that determines the result besides the code: specification, identifiers of inputs.
         """
         key = hashlib.sha256(canonical_json([self.code, torch.__version__, self.device.type, *parts]).encode())
-        return Checkpoint(path.with_name(f".{path.name}.resume"), key.hexdigest())
+        return Checkpoint(path.with_name(f".{path.name}.resume"), key.hexdigest(), _seconds_between_checkpoints())
 
     def measured(self) -> dict:
         """Return what the manifest says about the run so far."""
@@ -88,9 +88,29 @@ class Job:
         }
 
 
+def _check_code(planned: str, code: str) -> None:
+    try:
+        differing = set(json.loads(planned).items()) ^ set(json.loads(code).items())
+    except (ValueError, AttributeError):
+        raise ElfError("--code: is not the JSON of a fingerprint; leave the option out") from None
+    if differing:
+        changed = ", ".join(sorted({module for module, _ in differing}))
+        raise ElfError(f"the code changed after this job was planned ({changed}); start the workflow again")
+
+
+def _seconds_between_checkpoints() -> float:
+    text = os.environ.get("ELF_CHECKPOINT_SECONDS") or "300"
+    try:
+        return float(text)
+    except ValueError:
+        raise ElfError(f"ELF_CHECKPOINT_SECONDS: found {text!r}, expected a number of seconds") from None
+
+
 def parse_spec(model: type[SpecType], text: str) -> SpecType:
     """Return the specification that a job was started with."""
     try:
         return model.model_validate_json(text)
-    except ValueError as error:
-        raise ElfError(f"--settings: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ElfError(f"--settings: {key}: found {first['input']!r}: {first['msg']}") from None

@@ -68,15 +68,25 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
     return parser
 
 
-def load_plan(arguments: argparse.Namespace, experiment: str | None = None, *, report: bool = False) -> Plan:
-    """Return the plan; what of it the stage shows must be as it was when the job was planned."""
+def load_plan(arguments: argparse.Namespace, kind: str | None = None, *, report: bool = False) -> Plan:
+    """Return the plan; what of it the stage shows must be as it was when the job was planned.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    kind : {"table", "figure"} or None
+        What ``arguments.name`` has to be; None where the stage draws no single experiment.
+    report : bool
+        Whether the stage shows all experiments and recipes.
+    """
     plan = make_plan(arguments.config, arguments.scale, arguments.results_folder)
-    if experiment is not None and experiment not in plan.settings.experiments:
-        allowed = ", ".join(sorted(plan.settings.experiments))
-        raise ElfError(f"{experiment!r} is not an experiment; config/experiments/ has {allowed}")
     digest = plan.report_digest if report else plan.digest
-    if experiment is not None:
-        digest = plan.experiment_digest(experiment)
+    if kind is not None:
+        allowed = [name for name in plan.grid.cells if plan.settings.experiments[name].kind == kind]
+        if arguments.name not in allowed:
+            found = f"{arguments.name!r} is not a {kind} of the scale {plan.settings.name}"
+            raise ElfError(f"{found}; allowed: {', '.join(allowed) or 'none'}")
+        digest = plan.experiment_digest(arguments.name)
     if arguments.digest is not None and arguments.digest != digest:
         raise ElfError(f"{arguments.config} changed after this job was planned; start the workflow again")
     return plan

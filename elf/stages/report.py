@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from elf.files import read_json, write_text
+from elf.files import read_bytes, read_json, write_text
 from elf.results.columns import gather
 from elf.results.layout import lay_out
 from elf.results.report import render_report
@@ -42,14 +42,14 @@ def main(argv: list[str]) -> None:
 
 
 def _figure(plan: Plan, name: str) -> dict:
-    files = {ending: (plan.folder / "figures" / f"{name}.{ending}").read_bytes() for ending in FIGURE_ENDINGS}
+    files = {ending: read_bytes(plan.folder / "figures" / f"{name}.{ending}") for ending in FIGURE_ENDINGS}
     return {"title": title(plan, name), "files": files}
 
 
 def _contact_sheets(plan: Plan) -> Iterator[dict]:
     for path in plan.grid.synthetic_sets:
         picture: Path = plan.folder / path / "contact_sheet.png"
-        yield {"title": path.removeprefix("synthetic/"), "image": picture.read_bytes()}
+        yield {"title": path.removeprefix("synthetic/"), "image": read_bytes(picture)}
 
 
 def _recipes(plan: Plan) -> Iterator[dict]:

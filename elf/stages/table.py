@@ -11,7 +11,7 @@ def main(argv: list[str]) -> None:
     parser = arguments_of_scale("table", __doc__, results="input: results.parquet", folder="output folder")
     parser.add_argument("name", help="experiment, for example table05")
     arguments = parser.parse_args(argv)
-    plan = load_plan(arguments, arguments.name)
+    plan = load_plan(arguments, "table")
     rendered = tables.render(
         cells_of(plan, arguments.name), read_results(arguments.results), about(plan, arguments.name)
     )

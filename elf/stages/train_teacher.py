@@ -7,12 +7,13 @@ import torch
 
 from elf.artifacts.manifest import describe
 from elf.artifacts.tensors import read_tensors, write_tensors
+from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.progress import reporter
 from elf.randomness import generator
 from elf.specs.teacher import TeacherSpec
 from elf.stages.code import train_teacher_code
-from elf.stages.inputs import Split, read_split
+from elf.stages.inputs import Split, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 from elf.training import accuracy, train
 
@@ -108,8 +109,15 @@ def main(argv: list[str]) -> None:
     split = read_split(arguments.dataset, "train", job.device)
     test = read_split(arguments.dataset, "test", job.device)
     epochs = sorted(set(arguments.epochs))
+    outside = [epoch for epoch in epochs if not 0 <= epoch <= spec.recipe.passes]
+    if outside:
+        raise ElfError(f"--epochs: found {outside[0]}, allowed are 0 to {spec.recipe.passes}")
     checkpoint = job.checkpoint(arguments.training, spec.canonical(), split.manifest["id"], str(epochs))
-    kept = train_teacher(spec, split, test, epochs, checkpoint)
+    check_settings(arguments.dataset, split.manifest, name=spec.dataset)
+    try:
+        kept = train_teacher(spec, split, test, epochs, checkpoint)
+    except ElfError as error:
+        raise ElfError(f"{spec.folder}: {error}") from error
     tensors = {f"epoch{epoch}/{name}": tensor for epoch, (state, _) in kept.items() for name, tensor in state.items()}
     manifest = describe(
         "teacher training",
@@ -129,7 +137,10 @@ def keep_checkpoint(training: Path, epoch: int, out: Path) -> None:
     _, manifest = read_tensors(training, "teacher training", [])
     prefix = f"epoch{epoch}/"
     names = [name for name in manifest["checksums"] if name.startswith(prefix)]
-    tensors, _ = read_tensors(training, "teacher training", names or [prefix])
+    if not names:
+        kept = ", ".join(sorted(manifest["spec"]["test_accuracy"], key=int))
+        raise ElfError(f"{training}: was not kept at epoch {epoch}; found the epochs {kept}")
+    tensors, _ = read_tensors(training, "teacher training", names)
     spec = manifest["spec"] | {"epoch": epoch, "test_accuracy": manifest["spec"]["test_accuracy"][str(epoch)]}
     own = {key: value for key, value in manifest.items() if key not in ("id", "checksums")}
     own |= {"kind": "teacher checkpoint", "spec": spec}
