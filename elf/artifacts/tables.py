@@ -41,8 +41,8 @@ def read_table(path: Path, kind: str, schema: pyarrow.Schema) -> tuple[pyarrow.T
     try:
         table = pyarrow.parquet.read_table(path)
         checksum = _rows_checksum(table)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        # ValueError: altered bytes can turn into numbers and texts that do not exist.
+    except (OSError, TypeError, ValueError, pyarrow.ArrowException) as error:
+        # Altered bytes can turn into numbers, texts and types that no table of ours holds.
         raise damaged(path, error) from error
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
