@@ -149,12 +149,12 @@ def _cells(block: Block, settings: Settings) -> Iterator[Cell]:
         synthetic = SyntheticSpec(
             dataset=dataset_name,
             method=method,
-            network=str(parse(distill_network).scaled(scale.width)) if uses_network else None,
+            network=str(_scaled(distill_network, scale.width)) if uses_network else None,
             ipc=ipc,
             seed=DISTILLATION_SEED,
             recipe={key: entry.value for key, entry in settings.recipes[method].sourced(block.dataset, ipc).items()},
         )
-        network = parse(eval_network).scaled(scale.width)
+        network = _scaled(eval_network, scale.width)
         lr = block.lr.get(method) if isinstance(block.lr, dict) else block.lr
         recipe = _training_recipe(settings, "evaluation", block.dataset, ipc, lr)
         for objective in objectives:
@@ -181,6 +181,12 @@ def _cells(block: Block, settings: Settings) -> Iterator[Cell]:
                 )
 
 
+def _scaled(name: str, width: float) -> NetworkName:
+    """Return a network at the width of the scale; torchvision's have no width and stay as they are."""
+    network = parse(name)
+    return network if network.family == "torchvision" else network.scaled(width)
+
+
 def _teacher_epochs(block: Block, method: str) -> list[int]:
     epochs = block.teacher_epoch
     if isinstance(epochs, dict):
@@ -196,7 +202,7 @@ def _teacher_epochs(block: Block, method: str) -> list[int]:
 def _teacher_network(wanted: str, network: NetworkName, side: int, width: float) -> str:
     """Return the feature model, checked to give the map that the network's rear takes."""
     if wanted != "match":
-        teacher = str(parse(wanted).scaled(width))
+        teacher = str(_scaled(wanted, width))
         needed, given = feature_shape(str(network), side), feature_shape(teacher, side)
         if needed is not None and needed != given:
             raise ElfError(

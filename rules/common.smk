@@ -1,6 +1,7 @@
 # Functions of the rules; everything else about the grid is in elf/grid.py.
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from elf.stages import code
 from elf.stages.plan import make_plan
 
 # Jobs call 'python': it must be the one that runs Snakemake, also where its environment is not activated.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+shell.prefix(f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; ')
 
 try:
     known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")

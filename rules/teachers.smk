@@ -8,11 +8,11 @@ rule train_teacher:
         "<logs>/train_teacher/{dataset}/{network}.log",
     benchmark:
         "<benchmarks>/train_teacher/{dataset}/{network}.jsonl"
+    # A teacher is the longest chain: nothing should wait for it that need not.
+    priority: 10
     conda:
         "../envs/elf.yaml"
     threads: 1
-    # A teacher is the longest chain: nothing should wait for it that need not.
-    priority: 10
     params:
         settings=settings_from(teacher_spec),
         code=code_from(code.train_teacher_code, teacher_spec),

@@ -177,7 +177,6 @@ def test_the_suggested_teacher_fits():
         ("fasterrcnn_resnet50_fpn", (32, 4, 4), "no classification network"),
         ("alexnet", (32, 4, 4), "alexnet cannot process images of side 32 .*too small"),
         ("vit_b_32", (32, 4, 4), "vit_b_32 cannot process images of side 32 .*Wrong image height"),
-        ("mobilenet_v2", None, "give the teacher's feature shape"),
     ],
 )
 def test_errors_say_what_is_wrong(model, shape, expected):
@@ -194,3 +193,10 @@ def test_an_untraceable_network_is_named(monkeypatch):
     monkeypatch.setattr(models, "get_model", lambda *_, **__: Untraceable())
     with pytest.raises(ElfError, match="torchvision:resnet18 cannot be split: tracing its forward pass failed"):
         build("resnet18", 32, (128, 4, 4))
+
+
+def test_without_features_it_has_the_weights_of_the_split_network():
+    split = build("mobilenet_v2", feature_shape=(32, 4, 4), seed=3).eval()
+    whole = build("mobilenet_v2", feature_shape=None, seed=3).eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(whole(images), split(images), rtol=0, atol=0)

@@ -34,8 +34,9 @@ def build(
         Number of logits.
     side : int
         Height and width of the images in pixels.
-    feature_shape : tuple of int
-        Channels, height and width of the teacher's features.
+    feature_shape : tuple of int or None
+        Channels, height and width of the teacher's features. Objectives that use no features need no split:
+        with None the rear is the whole network, with the same weights as when it is split.
     generator : torch.Generator
         On the CPU; draws the weights.
 
@@ -50,10 +51,12 @@ def build(
         If torchvision has no such model, if it cannot be traced or takes no images of this side, or if none
         of its maps has the wanted shape; the message then lists those it has.
     """
-    if feature_shape is None:
-        raise ElfError(f"{name} is split where a teacher's map fits: give the teacher's feature shape")
     with drawing_from(generator):
         network = _trace(name, _construct(name, classes))
+    if feature_shape is None:
+        whole = SplitNetwork(nn.Identity(), network)
+        initialise(whole, generator, strict=False)
+        return whole.train()
     shapes = _map_shapes(name, network, side)
     maps = {node: shapes[node] for node in cut_points(network.graph) if node in shapes}
     fitting = [node for node, shape in maps.items() if shape == tuple(feature_shape)]
