@@ -60,10 +60,14 @@ class Cell:
             "distance": objective.distance,
             "lambda_front": objective.lambda_front,
             "lambda_rear": objective.lambda_rear,
+            "variant": objective.variant,
+            "temperature": objective.temperature,
+            "kd_weight": objective.weight,
             "teacher_network": evaluation.teacher_network,
             "teacher_epoch": evaluation.teacher_epoch,
             "lr": evaluation.recipe.lr,
             "epochs": evaluation.recipe.epochs,
+            "batch_size": evaluation.recipe.batch_size,
         }
 
 

@@ -28,10 +28,14 @@ def cell(method="dm", network="resnet18-in", objective="task", **changes) -> dic
         "distance": "ce" if elf else None,
         "lambda_front": 1.0 if elf else None,
         "lambda_rear": 1.0 if elf else None,
+        "variant": "official" if elf else None,
+        "temperature": 4.0 if objective == "kd" else None,
+        "kd_weight": 1.0 if objective == "kd" else None,
         "teacher_network": None if objective == "task" else "convnet-w64-d3-in",
         "teacher_epoch": None if objective == "task" else 30,
         "lr": 0.01,
         "epochs": 30,
+        "batch_size": 256,
         "aligned": False,
     }
     return key | changes

@@ -20,10 +20,14 @@ TRAINING_COLUMNS = (
     "distance",
     "lambda_front",
     "lambda_rear",
+    "variant",
+    "temperature",
+    "kd_weight",
     "teacher_network",
     "teacher_epoch",
     "lr",
     "epochs",
+    "batch_size",
 )
 KEY_COLUMNS = (*SET_COLUMNS, "paper_eval_network", "eval_network", "objective", *TRAINING_COLUMNS)
 
@@ -37,8 +41,17 @@ PROVENANCE_COLUMNS = (
     "train_seconds",
     "peak_memory_bytes",
 )
-# What the paper calls a run is known to the cells alone; results need it only if they tell runs apart by it.
-OPTIONAL_COLUMNS = ("paper_dataset", "paper_eval_network", "synthetic_variant")
+# What the paper calls a run is known to the cells alone, and the last few seldom differ; results need these
+# columns only if they tell runs apart by them.
+OPTIONAL_COLUMNS = (
+    "paper_dataset",
+    "paper_eval_network",
+    "synthetic_variant",
+    "variant",
+    "temperature",
+    "kd_weight",
+    "batch_size",
+)
 REQUIRED_COLUMNS = (
     *(column for column in KEY_COLUMNS if column not in OPTIONAL_COLUMNS),
     "seed",

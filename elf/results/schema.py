@@ -1,25 +1,8 @@
-"""Columns of the files that hold accuracies."""
+"""Columns of ``results.parquet``."""
 
 import pyarrow
 
-SHARD = pyarrow.schema(
-    [
-        ("seed", pyarrow.int64()),
-        ("accuracy", pyarrow.float64()),  # fraction of the test set
-        ("train_seconds", pyarrow.float64()),
-        ("peak_memory_bytes", pyarrow.int64()),
-        ("dataset_id", pyarrow.string()),
-        ("synthetic_set_id", pyarrow.string()),
-        ("features_id", pyarrow.string()),
-        ("teacher_id", pyarrow.string()),
-        ("device", pyarrow.string()),
-        ("code_id", pyarrow.string()),
-    ]
-)
-"""One row a seed of one evaluation; what the evaluation is stands in the file's manifest."""
-
-MEASURED = ("train_seconds", "peak_memory_bytes")
-"""Columns that differ each time the same result is made."""
+from elf.results.shard import SHARD
 
 RESULTS = pyarrow.schema(
     [
@@ -35,10 +18,14 @@ RESULTS = pyarrow.schema(
         ("distance", pyarrow.string()),
         ("lambda_front", pyarrow.float64()),
         ("lambda_rear", pyarrow.float64()),
+        ("variant", pyarrow.string()),
+        ("temperature", pyarrow.float64()),
+        ("kd_weight", pyarrow.float64()),
         ("teacher_network", pyarrow.string()),
         ("teacher_epoch", pyarrow.int64()),
         ("lr", pyarrow.float64()),
         ("epochs", pyarrow.int64()),
+        ("batch_size", pyarrow.int64()),
         *SHARD,
         ("shard", pyarrow.string()),
     ]

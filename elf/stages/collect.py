@@ -7,7 +7,8 @@ from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
 from elf.errors import ElfError
 from elf.fingerprint import fingerprint
-from elf.results.schema import MEASURED, RESULTS, SHARD
+from elf.results.schema import RESULTS
+from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
 from elf.stages.plan import arguments_of_scale, load_plan
 
@@ -70,10 +71,14 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
         "distance": spec.objective.distance,
         "lambda_front": spec.objective.lambda_front,
         "lambda_rear": spec.objective.lambda_rear,
+        "variant": spec.objective.variant,
+        "temperature": spec.objective.temperature,
+        "kd_weight": spec.objective.weight,
         "teacher_network": spec.teacher_network,
         "teacher_epoch": spec.teacher_epoch,
         "lr": spec.recipe.lr,
         "epochs": spec.recipe.epochs,
+        "batch_size": spec.recipe.batch_size,
     }
 
 

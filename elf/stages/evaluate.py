@@ -15,7 +15,7 @@ from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.progress import reporter
 from elf.randomness import generator
-from elf.results.schema import MEASURED, SHARD
+from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
 from elf.stages.code import evaluate_code
 from elf.stages.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
