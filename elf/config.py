@@ -3,21 +3,33 @@
 Whatever is wrong ends as one line that names the file, the key, what was found and what is allowed.
 """
 
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from elf.errors import ElfError
-from elf.specs.evaluation import Objective
+from elf.specs.evaluation import ELF_TERMS, Objective
 from elf.specs.synthetic import RecipeValue
+from elf.specs.training import TrainingRecipe
+
+PACKAGE = Path(__file__).resolve().parent
+TRAINING_RECIPES = ("evaluation", "teacher")
+"""Recipes of trainings; every other one is that of a distillation method."""
+
+ImagesPerClass = Annotated[int, Field(ge=1)]
+Epoch = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class Strict(BaseModel):
     """A frozen part of the configuration that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DatasetConfig(Strict):
@@ -29,7 +41,9 @@ class DatasetConfig(Strict):
     location: str | None = Field(default=None, description="Folder below the data folder (ELF_DATA_DIR).")
     side: int = Field(ge=4, description="Height and width of the images in pixels.")
     classes: int = Field(ge=2, description="Number of classes.")
-    normalisation: str = Field(description="Name of the constants in elf/data/preprocessing.py.")
+    normalisation: Literal["cifar", "digits", "imagenet", "frepo-tiny-imagenet", "frepo-imagenet64", "zca"] = Field(
+        description="Name of the constants in elf/data/preprocessing.py, or whitening."
+    )
     train_per_class: int | None = Field(default=None, ge=1, description="Keep the first images of each class.")
     test_per_class: int | None = Field(default=None, ge=1, description="Test on the first images of each class.")
 
@@ -38,10 +52,12 @@ class ObjectiveConfig(Strict):
     """One objective of a block; lists span a product."""
 
     name: Literal["task", "elf", "kd"] = Field(description="Module in elf/objectives.")
-    terms: list[str] = Field(default=["front+rear+task"], description="Loss terms of elf (Table 9).")
-    distance: list[str] = Field(default=["ce"], description="Distances of elf (Table 12).")
-    lambda_front: list[float] = Field(default=[1.0], description="Weights of the front term (Equation 9).")
-    lambda_rear: list[float] = Field(default=[1.0], description="Weights of the rear term (Equation 9).")
+    terms: list[Literal[ELF_TERMS]] = Field(default=["front+rear+task"], description="Loss terms of elf (Table 9).")
+    distance: list[Literal["ce", "mae", "mse", "cos"]] = Field(
+        default=["ce"], description="Distances of elf (Table 12)."
+    )
+    lambda_front: list[Weight] = Field(default=[1.0], description="Weights of the front term (Equation 9).")
+    lambda_rear: list[Weight] = Field(default=[1.0], description="Weights of the rear term (Equation 9).")
     variant: Literal["official", "paper"] = Field(
         default="official", description="Whose definition holds where paper and official code differ."
     )
@@ -74,7 +90,7 @@ class Block(Strict):
     """A product of axes; an experiment is the union of its blocks."""
 
     dataset: str = Field(description="Dataset of the paper; a scale may let another stand in for it.")
-    ipc: list[int] = Field(description="Images per class.")
+    ipc: list[ImagesPerClass] = Field(description="Images per class.")
     method: list[str] = Field(description="Distillation methods; those that the scale does not run stay empty.")
     distill_network: list[str] = Field(description="Distillation networks.")
     eval_network: list[str] = Field(description="Evaluation networks.")
@@ -82,10 +98,10 @@ class Block(Strict):
     teacher_network: str = Field(
         default="match", description="Feature model; match takes the IN ConvNet whose map fits."
     )
-    teacher_epoch: int | list[int] | dict[str, int] = Field(
+    teacher_epoch: Epoch | list[Epoch] | dict[str, Epoch] = Field(
         default=[], description="Epochs of the feature model: one, several, or one for each method."
     )
-    lr: float | dict[str, float] | None = Field(
+    lr: Rate | dict[str, Rate] | None = Field(
         default=None, description="Learning rate of the evaluation, also by method; null takes the recipe's."
     )
     aligned: bool = Field(default=False, description="Whether this is evaluation with the distillation network.")
@@ -199,34 +215,37 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
         allowed = ", ".join(sorted(path.stem for path in (folder / "scales").glob("*.yaml")))
         raise ElfError(f"{folder / 'config.yaml'}: scale: there is no {scale_file}; allowed: {allowed}")
     scale_config = validated(Scale, read_yaml(scale_file), scale_file)
+    datasets = _datasets(folder / "datasets.yaml", scale_config, scale_file)
+    experiments = _experiments(folder / "experiments", scale_config, scale_file)
+    named = {block.dataset for experiment in experiments.values() for block in experiment.blocks.values()}
+    known_keys(scale_config.stand_ins, named | set(datasets), scale_file, "stand_ins")
+    known_keys(scale_config.stand_ins.values(), datasets, scale_file, "stand_ins")
     return Settings(
         name=name,
         scale=scale_config,
-        datasets=_datasets(folder / "datasets.yaml", scale_config, scale_file),
+        datasets=datasets,
         recipes=_recipes(folder / "recipes", scale_config, scale_file),
-        experiments=_experiments(folder / "experiments", scale_config, scale_file),
+        experiments=experiments,
     )
 
 
 def _datasets(file: Path, scale: Scale, scale_file: Path) -> dict[str, DatasetConfig]:
     raw = read_yaml(file)
-    known_keys(scale.datasets, raw, scale_file, "datasets")
+    datasets = {name: validated(DatasetConfig, entry, file, name) for name, entry in raw.items()}
+    known_keys(scale.datasets, datasets, scale_file, "datasets")
     for name, changes in scale.datasets.items():
-        known_keys(changes, DatasetConfig.model_fields, scale_file, f"datasets.{name}")
-    return {
-        name: validated(DatasetConfig, entry | scale.datasets.get(name, {}), file, name) for name, entry in raw.items()
-    }
+        datasets[name] = validated(DatasetConfig, raw[name] | changes, scale_file, f"datasets.{name}")
+    return datasets
 
 
 def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
-    recipes = {file.stem: validated(Recipe, read_yaml(file), file) for file in sorted(folder.glob("*.yaml"))}
+    recipes = {file.stem: _recipe(file) for file in sorted(folder.glob("*.yaml"))}
+    for name in TRAINING_RECIPES:
+        if name not in recipes:
+            raise ElfError(f"{folder / f'{name}.yaml'}: there is no such file, but every scale needs it")
+    methods = [name for name in recipes if (PACKAGE / "distillation" / f"{name}.py").is_file()]
     known_keys(scale.recipes, recipes, scale_file, "recipes")
-    known_keys(scale.methods, recipes, scale_file, "methods")
-    for name, recipe in recipes.items():
-        for key, entry in recipe.values.items():
-            _check_value(entry, entry.value, folder / f"{name}.yaml", f"values.{key}.value")
-        for number, variant in enumerate(recipe.variants):
-            known_keys(variant.values, recipe.values, folder / f"{name}.yaml", f"variants[{number}].values")
+    known_keys(scale.methods, methods, scale_file, "methods")
     for name, changes in scale.recipes.items():
         recipe = recipes[name]
         known_keys(changes, recipe.values, scale_file, f"recipes.{name}")
@@ -246,7 +265,26 @@ def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
             for variant in recipe.variants
         ]
         recipes[name] = recipe.model_copy(update={"values": recipe.values | changed, "variants": variants})
+        _check_training(name, recipes[name].values, scale_file, f"recipes.{name}")
     return recipes
+
+
+def _recipe(file: Path) -> Recipe:
+    recipe = validated(Recipe, read_yaml(file), file)
+    for key, entry in recipe.values.items():
+        _check_value(entry, entry.value, file, f"values.{key}.value")
+    _check_training(file.stem, recipe.values, file, "values")
+    for number, variant in enumerate(recipe.variants):
+        known_keys(variant.values, recipe.values, file, f"variants.{number}.values")
+        for key, entry in variant.values.items():
+            _check_value(recipe.values[key], entry.value, file, f"variants.{number}.values.{key}.value")
+        _check_training(file.stem, recipe.values | variant.values, file, f"variants.{number}.values")
+    return recipe
+
+
+def _check_training(name: str, values: dict[str, Sourced], file: Path, where: str) -> None:
+    if name in TRAINING_RECIPES:
+        validated(TrainingRecipe, {key: entry.value for key, entry in values.items()}, file, where)
 
 
 def _check_value(entry: Sourced, value: RecipeValue, file: Path, key: str) -> None:
@@ -271,15 +309,25 @@ def _experiments(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Expe
     experiments = {}
     for name, file in files.items():
         raw = read_yaml(file)
-        validated(Experiment, raw, file)
+        experiments[name] = validated(Experiment, raw, file)
+        _check_drawable(name, experiments[name], file)
         changes = scale.changes.get(name)
         if changes:
-            known_keys(changes.get("blocks", {}), raw["blocks"], scale_file, f"changes.{name}.blocks")
-            raw = merged(raw, changes)
-            experiments[name] = validated(Experiment, raw, scale_file, f"changes.{name}")
-        else:
-            experiments[name] = validated(Experiment, raw, file)
+            if isinstance(changes.get("blocks"), dict):
+                known_keys(changes["blocks"], raw["blocks"], scale_file, f"changes.{name}.blocks")
+            experiments[name] = validated(Experiment, merged(raw, changes), scale_file, f"changes.{name}")
     return experiments
+
+
+def _check_drawable(name: str, experiment: Experiment, file: Path) -> None:
+    if not re.fullmatch(f"{experiment.kind}0*{experiment.number}", name):
+        raise ElfError(
+            f"{file}: kind, number: found {experiment.kind} and {experiment.number}, "
+            f"but the rules draw {experiment.kind}{experiment.number:02d} from a file of that name"
+        )
+    if experiment.kind == "figure" and not (PACKAGE / "results" / f"{name}.py").is_file():
+        allowed = ", ".join(sorted(path.stem for path in (PACKAGE / "results").glob("figure*.py")))
+        raise ElfError(f"{file}: nothing draws {name}: there is no elf/results/{name}.py; allowed: {allowed}")
 
 
 def merged(base: dict, changes: dict) -> dict:
@@ -291,20 +339,43 @@ def merged(base: dict, changes: dict) -> dict:
     return result
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its traps: a key that occurs twice, keys that are no text, and 1e-3, which it takes for text."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is no text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} occurs twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+
+
 def read_yaml(file: Path) -> dict:
     """Read a YAML mapping; what is wrong with it ends as one line."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ElfError(f"{file}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ElfError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).replace('"<unicode string>", ', "").split())
+        raise ElfError(f"{file}: not valid YAML: {reason}") from None
     if not isinstance(content, dict):
         raise ElfError(f"{file}: found {type(content).__name__}, expected a mapping of keys to values")
     return content
 
 
-def known_keys(keys, allowed, file: Path, where: str) -> None:
+def known_keys(keys: Iterable[str], allowed: Collection[str], file: Path, where: str) -> None:
     """Raise an error for the first key that is not allowed."""
     for key in keys:
         if key not in allowed:
@@ -328,15 +399,28 @@ def validated(model: type[BaseModel], content: Any, file: Path, where: str = "")
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-    path = [part for part in first["loc"] if not (isinstance(part, str) and part.startswith(("list[", "dict[")))]
+        errors = error.errors(include_url=False)
+    # A value that may be of several types gives errors for each: those that lie deepest are about the type that
+    # was meant, and where none was, all of them say together what is allowed.
+    start = _path(errors[0])
+    errors = [other for other in errors if _path(other)[: len(start)] == start]
+    first = max(errors, key=lambda other: len(_path(other)))
+    path = _path(first)
     key = ".".join([where, *map(str, path)] if where else map(str, path))
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_fields_at(model, path[:-1]))
         raise ElfError(f"{file}: {key}: unknown key; allowed: {allowed}") from None
     if first["type"] == "missing":
         raise ElfError(f"{file}: {key}: this key is missing") from None
-    raise ElfError(f"{file}: {key}: found {first['input']!r}: {first['msg']}") from None
+    reasons = dict.fromkeys(other["msg"] for other in errors if _path(other) == path)
+    raise ElfError(f"{file}: {key}: found {first['input']!r}: {' or '.join(reasons)}") from None
+
+
+def _path(error: dict) -> list:
+    """Return the keys that lead to an error, without the types that Pydantic tried on the way."""
+    return [
+        part for part in error["loc"] if not re.match(r"(list|dict|constrained-\w+)\b|(int|float|bool|str)$", str(part))
+    ]
 
 
 def _fields_at(model: type[BaseModel], path: list) -> list[str]:

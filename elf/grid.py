@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from elf.config import Block, Settings
+from elf.config import TRAINING_RECIPES, Block, Settings
 from elf.errors import ElfError
 from elf.networks.names import NetworkName, feature_shape, matching_teacher, parse
 from elf.specs.dataset import DatasetSpec
@@ -40,6 +40,12 @@ class Cell:
     aligned: bool
     synthetic: SyntheticSpec
     evaluation: EvaluationSpec  # with all seeds; shards are cut from it
+
+    @property
+    def identity(self) -> tuple:
+        """What two blocks have in common if they ask for the same number; not merely for the same run."""
+        paper = (self.paper_dataset, self.paper_distill_network, self.paper_eval_network, self.aligned)
+        return (*paper, self.evaluation)
 
     @property
     def columns(self) -> dict:
@@ -121,13 +127,15 @@ def build_grid(settings: Settings, data_folder: Path) -> Grid:
     grid = Grid()
     for name in settings.scale.experiments:
         experiment = settings.experiments[name]
-        cells: dict[EvaluationSpec, Cell] = {}
+        cells: dict[tuple, Cell] = {}
         for block_name, block in experiment.blocks.items():
             try:
                 for cell in _cells(block, settings) if block.enabled else ():
-                    cells.setdefault(cell.evaluation, cell)
+                    cells.setdefault(cell.identity, cell)
             except ElfError as error:
-                raise ElfError(f"config/experiments/{name}.yaml: blocks.{block_name}: {error}") from None
+                changed = name in settings.scale.changes
+                where = f" (with the changes in config/scales/{settings.name}.yaml)" if changed else ""
+                raise ElfError(f"config/experiments/{name}.yaml{where}: blocks.{block_name}: {error}") from None
         grid.cells[name] = list(cells.values())
         for cell in grid.cells[name]:
             _add_runs(grid, cell, settings, data_folder)
@@ -141,9 +149,7 @@ def _cells(block: Block, settings: Settings) -> Iterator[Cell]:
         allowed = ", ".join(sorted(settings.datasets))
         raise ElfError(f"dataset: unknown {dataset_name!r}; config/datasets.yaml knows {allowed}")
     side = settings.datasets[dataset_name].side
-    for method in block.method:
-        if method not in settings.recipes and method not in PAPER_METHODS:
-            raise ElfError(f"method: unknown {method!r}: there is no config/recipes/{method}.yaml")
+    _check_methods(block, settings)
     methods = [method for method in block.method if method in scale.methods]
     objectives = [objective for entry in block.objective for objective in entry.expand()]
     for method, ipc, distill_network, eval_network in product(
@@ -159,10 +165,10 @@ def _cells(block: Block, settings: Settings) -> Iterator[Cell]:
             recipe={key: entry.value for key, entry in settings.recipes[method].sourced(block.dataset, ipc).items()},
         )
         network = _scaled(eval_network, scale.width)
-        lr = block.lr.get(method) if isinstance(block.lr, dict) else block.lr
+        lr = _of_method(block.lr, method, "lr")
         recipe = _training_recipe(settings, "evaluation", block.dataset, ipc, lr)
         for objective in objectives:
-            for epoch in _teacher_epochs(block, method) if objective.needs_teacher else [None]:
+            for epoch in _teacher_epochs(block, method, settings) if objective.needs_teacher else [None]:
                 teacher = None
                 if objective.needs_teacher:
                     teacher = _teacher_network(block.teacher_network, network, side, scale.width)
@@ -191,15 +197,35 @@ def _scaled(name: str, width: float) -> NetworkName:
     return network if network.family == "torchvision" else network.scaled(width)
 
 
-def _teacher_epochs(block: Block, method: str) -> list[int]:
-    epochs = block.teacher_epoch
-    if isinstance(epochs, dict):
-        if method not in epochs:
-            raise ElfError(f"teacher_epoch: no epoch is given for the method {method!r}; found {epochs}")
-        epochs = epochs[method]
+def _check_methods(block: Block, settings: Settings) -> None:
+    allowed = sorted({*settings.recipes, *PAPER_METHODS} - {*TRAINING_RECIPES})
+    named = {"method": block.method, "teacher_epoch": block.teacher_epoch, "lr": block.lr}
+    for key, value in named.items():
+        for method in value if key == "method" or isinstance(value, dict) else ():
+            if method not in allowed:
+                raise ElfError(f"{key}: unknown method {method!r}; allowed: {', '.join(allowed)}")
+
+
+def _of_method(value, method: str, key: str):
+    """Return a value that may be given for each method; one that is forgotten must not pass for the default."""
+    if not isinstance(value, dict):
+        return value
+    if method not in value:
+        raise ElfError(f"{key}: no value is given for the method {method!r}; found {value}")
+    return value[method]
+
+
+def _teacher_epochs(block: Block, method: str, settings: Settings) -> list[int]:
+    epochs = _of_method(block.teacher_epoch, method, "teacher_epoch")
     epochs = [epochs] if isinstance(epochs, int) else epochs
     if not epochs:
         raise ElfError("teacher_epoch: this key is missing; objectives other than task need it")
+    reached = _training_recipe(settings, "teacher", block.dataset, None).epochs
+    if max(epochs) > reached:
+        raise ElfError(
+            f"teacher_epoch: {max(epochs)} is asked for, but the recipe of teachers (config/recipes/teacher.yaml, "
+            f"scale {settings.name}) ends after {reached} epochs"
+        )
     return epochs
 
 
@@ -208,9 +234,11 @@ def _teacher_network(wanted: str, network: NetworkName, side: int, width: float)
     if wanted != "match":
         teacher = str(_scaled(wanted, width))
         needed, given = feature_shape(str(network), side), feature_shape(teacher, side)
+        if given is None:
+            raise ElfError(f"teacher_network: {teacher} has no map of its own; allowed: convnet, resnet18 and vgg11")
         if needed is not None and needed != given:
             raise ElfError(
-                f"teacher_network: {teacher} gives maps of {'x'.join(map(str, given or ()))} at {side}x{side}, "
+                f"teacher_network: {teacher} gives maps of {'x'.join(map(str, given))} at {side}x{side}, "
                 f"but {network} is split at {'x'.join(map(str, needed))}; {matching_teacher(str(network), side)} fits"
             )
         return teacher
@@ -240,11 +268,6 @@ def _add_runs(grid: Grid, cell: Cell, settings: Settings, data_folder: Path) -> 
             seed=TEACHER_SEED,
             recipe=_training_recipe(settings, "teacher", cell.paper_dataset, None),
         )
-        if evaluation.teacher_epoch > teacher.recipe.epochs:
-            raise ElfError(
-                f"config: teacher_epoch: {evaluation.teacher_epoch} is asked for, but the recipe of teachers "
-                f"(config/recipes/teacher.yaml, scale {settings.name}) ends after {teacher.recipe.epochs} epochs"
-            )
         grid.add("teachers", teacher.folder, teacher)
         grid.checkpoints.setdefault(str(teacher.folder), set()).add(evaluation.teacher_epoch)
         features = FeaturesSpec(

@@ -22,7 +22,7 @@ shell.prefix(f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executab
 
 try:
     known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")
-    PLAN = make_plan(PROJECT / "config", config["scale"], Path("results"))
+    PLAN = make_plan(PROJECT / "config", config.get("scale"), Path("results"))
 except ElfError as error:
     # A WorkflowError is printed without a traceback.
     raise WorkflowError(f"configuration error: {error}") from None
