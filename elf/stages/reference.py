@@ -34,12 +34,13 @@ What holds for a run is put together in this order:
 `elf settings` lists what the grid needs after all this, and `elf settings PATH` prints all that determines one of
 them.
 
-Three environment variables say what belongs to the machine and not to the study.
+Environment variables say what belongs to the machine and not to the study.
 
 | variable | default | meaning |
 |---|---|---|
 | `ELF_DATA_DIR` | `data` | Folder with the real images. |
 | `ELF_DEVICE` | `auto` | `cpu`, `cuda`, or `auto`: a GPU where PyTorch finds one. |
+| `ELF_CHECKPOINT_SECONDS` | `300` | Time between two checkpoints of a running job. |
 | `ELF_TEST_DATA_DIR` | a folder beside the project | Real images for tests, which are skipped without. |
 
 An editor with a YAML language server completes keys and marks mistakes if the first line of a file names its schema,
