@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 1 after an error that the user can solve, which is printed as one line.
+        Exit status: 0, or 1 after an error that the user can solve, which is printed as one line; 2 for a command
+        that does not exist, 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -62,8 +63,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         getattr(importlib.import_module(module), function)(argv[1:])
     except ElfError as error:
-        print(f"elf {argv[0]}: error: {error}", file=sys.stderr)
+        # What a library said may have several lines.
+        print(f"elf {argv[0]}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"elf {argv[0]}: interrupted; the same command continues from its last checkpoint", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # The reader of our output has gone (a pager, 'head'); Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
