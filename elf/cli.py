@@ -22,6 +22,7 @@ COMMANDS = {
     "summary": ("elf.stages.summary", "main", "say in a few lines what the results show"),
     "show": ("elf.stages.show", "main", "show what a file is made of"),
     "settings": ("elf.stages.settings", "main", "print the specification behind a path of the grid"),
+    "reference": ("elf.stages.reference", "main", "write the reference of the configuration"),
 }
 
 

@@ -20,6 +20,19 @@ PACKAGE = Path(__file__).resolve().parent
 TRAINING_RECIPES = ("evaluation", "teacher")
 """Recipes of trainings; every other one is that of a distillation method."""
 
+NORMALISATIONS = (
+    "cifar",
+    "cifar100-dc",
+    "imagenet",
+    "frepo-cifar10",
+    "frepo-cifar100",
+    "frepo-tiny-imagenet",
+    "frepo-imagenet64",
+    "digits",
+    "zca",
+)
+"""Repeated from elf/data/preprocessing.py, which cannot be read without PyTorch."""
+
 ImagesPerClass = Annotated[int, Field(ge=1)]
 Epoch = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
@@ -41,8 +54,8 @@ class DatasetConfig(Strict):
     location: str | None = Field(default=None, description="Folder below the data folder (ELF_DATA_DIR).")
     side: int = Field(ge=4, description="Height and width of the images in pixels.")
     classes: int = Field(ge=2, description="Number of classes.")
-    normalisation: Literal["cifar", "digits", "imagenet", "frepo-tiny-imagenet", "frepo-imagenet64", "zca"] = Field(
-        description="Name of the constants in elf/data/preprocessing.py, or whitening."
+    normalisation: Literal[NORMALISATIONS] = Field(
+        description="Name of the constants in elf/data/preprocessing.py, or zca."
     )
     train_per_class: int | None = Field(default=None, ge=1, description="Keep the first images of each class.")
     test_per_class: int | None = Field(default=None, ge=1, description="Test on the first images of each class.")
@@ -339,7 +352,8 @@ def merged(base: dict, changes: dict) -> dict:
     return result
 
 
-class _Loader(yaml.SafeLoader):
+# The parser in C is ten times as fast, where PyYAML was built with it.
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML without its traps: a key that occurs twice, keys that are no text, and 1e-3, which it takes for text."""
 
     def construct_mapping(self, node, deep=False):

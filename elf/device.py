@@ -76,6 +76,12 @@ def describe(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()}, threads: {torch.get_num_threads()})"
 
 
+def images_per_forward(device: torch.device) -> int:
+    """Return how many images to push through a network at once where they do not see each other."""
+    # On a CPU, portions whose activations the allocator keeps took half the time; a GPU wants large ones.
+    return 1024 if device.type == "cuda" else 64
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory in use so far: tensors on a GPU, else the resident memory of the process."""
     if device.type == "cuda":

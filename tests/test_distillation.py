@@ -147,7 +147,7 @@ def test_loss_does_not_depend_on_the_size_of_portions(norm, monkeypatch):
         [augmentation.draw("rotate", 1, SIDE, stream(0))] * CLASSES,
     )
     whole = dm.matching_loss(*arguments, align_corners=False)
-    monkeypatch.setitem(dm._IMAGES_PER_FORWARD, "cpu", 4)
+    monkeypatch.setattr("elf.device.images_per_forward", lambda device: 4)
     torch.testing.assert_close(dm.matching_loss(*arguments, align_corners=False), whole)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from elf import device as devices
 from elf.data import augmentation
 from elf.data.augmentation import Draw
 from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation
@@ -19,8 +20,6 @@ from elf.networks.split import SplitNetwork, initialise
 from elf.randomness import generator
 
 _CHECK_EVERY = 50
-# On a CPU, portions whose activations the allocator keeps halve the time; a GPU wants large ones.
-_IMAGES_PER_FORWARD = {"cpu": 64, "cuda": 1024}
 
 
 def distill(
@@ -152,9 +151,8 @@ def matching_loss(
 
     with torch.no_grad():
         augmented = augment(real)
-        portion = len(augmented)
-        if not _mixes_images(network.front):
-            portion = _IMAGES_PER_FORWARD.get(augmented.device.type, portion)
+        mixed = _mixes_images(network.front)
+        portion = len(augmented) if mixed else devices.images_per_forward(augmented.device)
         embeddings = torch.cat([network.front(part) for part in augmented.split(portion)])
         target = class_means(embeddings, real)
     matched = class_means(network.front(augment(synthetic)), synthetic)
