@@ -81,12 +81,16 @@ def code_from(code_of_spec, spec_of_wildcards):
     return code_of_wildcards
 
 
-def source_files(wildcards):
-    """Return the parquet files of a dataset; other layouts have too many files to watch."""
+def source_state(wildcards):
+    """Return names and sizes of a dataset's parquet files; other layouts have too many files to look at.
+
+    Files that were copied elsewhere are still the same dataset, so neither path nor time counts.
+    """
     spec = dataset_spec(wildcards)
     if spec.source != "parquet":
         return []
-    return sorted(map(str, (data_folder() / spec.location).glob("*.parquet")))
+    files = sorted((data_folder() / spec.location).glob("*.parquet"))
+    return [[file.name, file.stat().st_size] for file in files]
 
 
 def checkpoint_epochs(wildcards):

@@ -1,7 +1,5 @@
 # Read real images into one verified file, with a card that describes them.
 rule prepare_dataset:
-    input:
-        source=source_files,
     output:
         images="<results>/datasets/{dataset}/images.safetensors",
         card="<results>/datasets/{dataset}/card.json",
@@ -15,8 +13,9 @@ rule prepare_dataset:
     params:
         settings=settings_from(dataset_spec),
         code=code_from(code.prepare_dataset_code, dataset_spec),
-        # A path is no setting: moving the data folder makes nothing stale.
-        data_folder=lambda wildcards, input: os.fspath(data_folder()),
+        source=source_state,
+        # No setting: Snakemake does not compare what comes from a function of the output.
+        data_folder=lambda wildcards, output: os.fspath(data_folder()),
     shell:
         r"""
         python -m elf prepare-dataset --settings {params.settings:q} --code {params.code:q} \
