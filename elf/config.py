@@ -267,7 +267,8 @@ def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
             _check_value(recipe.values[key], value, scale_file, f"recipes.{name}.{key}")
             changed[key] = recipe.values[key].model_copy(
                 update={
-                    "value": value,
+                    # 1 instead of 1.0 is no change.
+                    "value": float(value) if isinstance(recipe.values[key].value, float) else value,
                     "source": "own choice",
                     "where": f"budget of the scale {scale_file.stem}",
                 }

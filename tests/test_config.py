@@ -522,6 +522,12 @@ def test_a_scale_replaces_values_of_recipes_and_says_so(config):
     assert (entry.minimum, load_settings(CONFIG, "paper").recipes["evaluation"].values["epochs"].value) == (1, 1000)
 
 
+def test_a_whole_number_instead_of_a_fraction_is_no_change(config):
+    edit(config, SCALE, "evaluation: {", "dm: {lr: 1}\n  evaluation: {")
+    value = load_settings(config).recipes["dm"].values["lr"].value
+    assert (value, type(value)) == (1.0, float)
+
+
 def test_variants_hold_where_their_condition_does_and_end_where_a_scale_decides(config):
     variants = (
         "[{when: {dataset: [cifar100], ipc: [10]}, values: {lr: {value: 3.0, source: paper, where: a}}},"

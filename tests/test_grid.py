@@ -1,0 +1,379 @@
+"""From experiments to runs: the cells of the paper, each run once, no two runs on one path."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elf.config import Settings, load_settings
+from elf.errors import ElfError
+from elf.grid import Grid, build_grid, data_folder, shards
+from elf.specs.dataset import DatasetSpec
+from elf.specs.evaluation import ELF_TERMS, EvaluationSpec, Objective
+from elf.specs.features import FeaturesSpec
+from elf.specs.synthetic import SyntheticSpec
+from elf.specs.teacher import TeacherSpec
+from elf.specs.training import TrainingRecipe
+
+CONFIG = PROJECT / "config"
+SCALES = sorted(path.stem for path in (CONFIG / "scales").glob("*.yaml"))
+COLLECTIONS = ("datasets", "synthetic_sets", "teachers", "features", "evaluations")
+
+
+def grid_of(scale: str, tmp_path: Path) -> Grid:
+    return build_grid(load_settings(CONFIG, scale), tmp_path)
+
+
+@pytest.fixture
+def paper_rows(shared_data) -> list[dict]:
+    """The rows of the paper's evaluations, written down from its tables independently of this project."""
+    file = shared_data.parent / "spec" / "paper" / "grid_evaluations.csv"
+    if not file.is_file():
+        pytest.skip(f"there is no {file}")
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def name_in_the_paper(network: str) -> str:
+    """Return what the paper's list calls one of our full-width networks on 32x32 images."""
+    convnet = re.fullmatch(r"convnet-w(\d+)-d3-(in|bn)", network)
+    if convnet:
+        return f"ConvNetW{convnet[1]}-{convnet[2].upper()}"
+    family, norm = re.fullmatch(r"(resnet18|vgg11)-(in|bn)", network).groups()
+    return f"{ {'resnet18': 'ResNet18', 'vgg11': 'VGG11'}[family] }-{norm.upper()}"
+
+
+def test_cells_of_table_5_are_those_of_the_paper(paper_rows, tmp_path):
+    wanted = {
+        (
+            row["distill_model"],
+            int(row["ipc"]),
+            row["eval_model"],
+            row["loss_terms"],
+            row["distance"].lower() or None,
+            row["feature_model"] or None,
+            int(row["feature_epoch"]) if row["feature_epoch"] else None,
+            float(row["lr"]),
+            int(row["epochs"]),
+            int(row["batch"]),
+            int(row["seeds"]),
+            (float(row["lambda_front"]), float(row["lambda_rear"])) if row["distance"] else None,
+        )
+        for row in paper_rows
+        if "5" in row["tables"].split(";") and (row["method"], row["dataset"], row["zca"]) == ("DM", "CIFAR-10", "0")
+    }
+    assert len(wanted) == 11
+    grid = grid_of("paper", tmp_path)
+    found = set()
+    for cell in grid.cells["table05"]:
+        spec = cell.evaluation
+        is_elf = spec.objective.name == "elf"
+        assert spec.objective.label in ("elf", "task")
+        found.add(
+            (
+                name_in_the_paper(cell.synthetic.network),
+                cell.synthetic.ipc,
+                name_in_the_paper(spec.network),
+                "task+front+rear" if is_elf else "task",
+                spec.objective.distance,
+                name_in_the_paper(spec.teacher_network) if is_elf else None,
+                spec.teacher_epoch,
+                spec.recipe.lr,
+                spec.recipe.epochs,
+                spec.recipe.batch_size,
+                len(spec.seeds),
+                (spec.objective.lambda_front, spec.objective.lambda_rear) if is_elf else None,
+            )
+        )
+    assert found == wanted
+    assert len(grid.cells["table05"]) == 11
+    assert sum(cell.aligned for cell in grid.cells["table05"]) == 1
+
+
+def test_recipes_at_the_scale_of_the_paper(tmp_path):
+    """The numbers of the specification's sections on evaluation, teachers and DM."""
+    grid = grid_of("paper", tmp_path)
+    for spec in grid.evaluations.values():
+        recipe = spec.recipe
+        assert (recipe.passes, recipe.momentum, recipe.weight_decay, recipe.drop_after) == (1001, 0.9, 5e-4, 501)
+        assert spec.seeds == (0, 1, 2, 3, 4)
+    for spec in grid.teachers.values():
+        recipe = spec.recipe
+        assert (recipe.passes, recipe.lr, recipe.momentum, recipe.weight_decay) == (200, 0.01, 0.9, 5e-4)
+        assert (recipe.batch_size, recipe.drop_after) == (256, 101)
+    (dm,) = grid.synthetic_sets.values()
+    assert dm.recipe["iterations"] == 20000
+    assert (dm.recipe["lr"], dm.recipe["momentum"], dm.recipe["batch_real"]) == (1.0, 0.5, 256)
+    assert set(grid.teachers) == {"teachers/cifar10/convnet-w128-d3-in", "teachers/cifar10/convnet-w512-d3-in"}
+    assert set(map(tuple, grid.checkpoints.values())) == {(30,)}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_table_and_figures_share_their_runs(scale, tmp_path):
+    settings = load_settings(CONFIG, scale)
+    grid = build_grid(settings, tmp_path)
+    needed = {spec.path for cells in grid.cells.values() for cell in cells for spec in shards(cell.evaluation, 5)}
+    assert {str(path) for path in needed} == set(grid.evaluations)
+    cells = [cell for name in grid.cells for cell in grid.cells[name]]
+    assert len({cell.evaluation for cell in cells}) * settings.scale.seeds == sum(
+        len(spec.seeds) for spec in grid.evaluations.values()
+    )
+    if len(settings.scale.experiments) > 1:
+        assert len(cells) > len(grid.evaluations)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_cell_is_shown_twice(scale, tmp_path):
+    for cells in grid_of(scale, tmp_path).cells.values():
+        labels = [json.dumps(cell.columns, sort_keys=True) for cell in cells]
+        assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_path_is_that_of_its_specification_alone(scale, tmp_path):
+    grid = grid_of(scale, tmp_path)
+    everything = [(path, spec) for name in COLLECTIONS for path, spec in getattr(grid, name).items()]
+    assert len({path for path, _ in everything}) == len(everything)
+    assert len({(type(spec), spec.canonical()) for _, spec in everything}) == len(everything)
+    for path, spec in everything:
+        assert path == str(spec.path if hasattr(spec, "path") else spec.folder)
+
+
+def changed_settings(scale: str, changes: dict) -> Settings:
+    settings = load_settings(CONFIG, scale)
+    return settings.model_copy(update={"scale": settings.scale.model_copy(update=changes)})
+
+
+@given(
+    seeds=st.integers(1, 12),
+    more=st.integers(0, 12),
+    per_job=st.integers(1, 5),
+    scale=st.sampled_from(["smoke", "paper"]),
+)
+def test_more_seeds_add_shards_and_leave_full_ones_as_they_are(seeds, more, per_job, scale):
+    few, many = (
+        build_grid(changed_settings(scale, {"seeds": count, "seeds_per_job": per_job}), Path("absent"))
+        for count in (seeds, seeds + more)
+    )
+    for path, spec in few.evaluations.items():
+        if len(spec.seeds) == per_job:
+            assert many.evaluations[path] == spec
+    for grid, count in ((few, seeds), (many, seeds + more)):
+        found: dict[str, list[int]] = {}
+        for path, spec in grid.evaluations.items():
+            assert 1 <= len(spec.seeds) <= per_job
+            found.setdefault(path.rsplit("/", 1)[0], []).extend(spec.seeds)
+        assert all(sorted(numbers) == list(range(count)) for numbers in found.values())
+    for name in ("datasets", "synthetic_sets", "teachers", "features", "checkpoints"):
+        assert getattr(few, name) == getattr(many, name)
+
+
+@given(seeds=st.integers(1, 40), per_job=st.integers(1, 10))
+def test_shards_are_the_seeds_cut_in_order(seeds, per_job):
+    spec = an_evaluation(seeds=tuple(range(seeds)))
+    parts = list(shards(spec, per_job))
+    assert sum((part.seeds for part in parts), ()) == spec.seeds
+    assert all(part.model_copy(update={"seeds": spec.seeds}) == spec for part in parts)
+    assert len({part.path for part in parts}) == len(parts) == -(-seeds // per_job)
+
+
+def test_two_runs_on_one_path_are_refused():
+    grid = Grid()
+    spec = an_evaluation()
+    other = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"epochs": 7})})
+    assert other.path == spec.path
+    grid.add("evaluations", spec.path, spec)
+    grid.add("evaluations", spec.path, spec.model_copy())
+    with pytest.raises(ElfError, match=r"two different runs .* evaluations/digits/.* they differ in recipe"):
+        grid.add("evaluations", spec.path, other)
+
+
+def test_stand_ins_that_would_mix_two_recipes_are_refused():
+    """Two datasets of the paper with recipes of their own cannot both be played by the same stand-in."""
+    settings = changed_settings("smoke", {})
+    recipe = settings.recipes["dm"]
+    entry = recipe.values["lr"].model_copy(update={"value": 3.0})
+    variant = {"when": {"dataset": ["cifar100"]}, "values": {"lr": entry}}
+    recipe = type(recipe).model_validate(recipe.model_dump() | {"variants": [variant]})
+    settings = settings.model_copy(update={"recipes": settings.recipes | {"dm": recipe}})
+    with pytest.raises(ElfError, match="synthetic/digits/dm-convnet-w8-d3-in-ipc10-seed0: they differ in recipe"):
+        build_grid(settings, Path("absent"))
+
+
+def test_two_datasets_with_one_stand_in_keep_their_cells():
+    """They share the run, yet a table has a place for each."""
+    settings = load_settings(CONFIG, "smoke")
+    table = settings.experiments["table05"]
+    other = table.blocks["baseline"].model_copy(update={"dataset": "cifar100"})
+    table = table.model_copy(update={"blocks": {"one": table.blocks["baseline"], "two": other}})
+    settings = settings.model_copy(
+        update={
+            "experiments": settings.experiments | {"table05": table},
+            "scale": settings.scale.model_copy(update={"experiments": ["table05"]}),
+        }
+    )
+    grid = build_grid(settings, Path("absent"))
+    by_dataset = {name: 0 for name in ("cifar10", "cifar100")}
+    for cell in grid.cells["table05"]:
+        by_dataset[cell.paper_dataset] += 1
+    assert by_dataset["cifar10"] == by_dataset["cifar100"] == len(grid.evaluations)
+
+
+def test_methods_that_a_scale_does_not_run_have_no_cells(tmp_path):
+    """The paper's tables name methods that are not there yet."""
+    grid = build_grid(changed_settings("paper", {"methods": []}), tmp_path)
+    assert grid.cells == {"table05": []}
+    assert not grid.evaluations and not grid.datasets
+
+
+def test_a_scale_changes_every_width(tmp_path):
+    narrow, wide = (build_grid(changed_settings("paper", {"width": w}), tmp_path) for w in (0.125, 1.0))
+    networks = {spec.network for spec in narrow.evaluations.values()}
+    expected = {"convnet-w16-d3-in", "convnet-w16-d3-bn"} | {
+        f"{f}-w8-{n}" for f in ("resnet18", "vgg11") for n in ("in", "bn")
+    }
+    assert networks == expected
+    assert {spec.network for spec in narrow.teachers.values()} == {"convnet-w16-d3-in", "convnet-w64-d3-in"}
+    assert len(narrow.evaluations) == len(wide.evaluations)
+    assert not set(narrow.evaluations) & set(wide.evaluations)
+
+
+def test_data_folder_is_the_one_of_the_environment(monkeypatch):
+    monkeypatch.delenv("ELF_DATA_DIR", raising=False)
+    assert data_folder() == Path("data")
+    monkeypatch.setenv("ELF_DATA_DIR", "/some where")
+    assert data_folder() == Path("/some where")
+
+
+def a_recipe(**changes) -> TrainingRecipe:
+    values = {"epochs": 3, "final_pass": True, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 8}
+    return TrainingRecipe(**values | {"lr_drop": True, "augmentation": "none"} | changes)
+
+
+def an_evaluation(**changes) -> EvaluationSpec:
+    values = {"dataset": "digits", "synthetic_set": "random-ipc1-seed0", "network": "vgg11-w1-bn", "seeds": (0,)}
+    return EvaluationSpec(**values | {"objective": Objective(name="task"), "recipe": a_recipe()} | changes)
+
+
+NUMBERS = st.floats(0.0, 1e6) | st.sampled_from([0.1, 0.30000000000000004, 5e-324, 1e-7])
+NETWORKS = st.sampled_from(["convnet-w2-d3-in", "resnet18-bn", "vgg11-w1-in", "torchvision:mobilenet_v2"])
+RECIPES = st.builds(
+    TrainingRecipe,
+    epochs=st.integers(1, 2000),
+    final_pass=st.booleans(),
+    lr=NUMBERS.filter(bool),
+    momentum=st.floats(0, 1, exclude_max=True),
+    weight_decay=NUMBERS,
+    batch_size=st.integers(1, 512),
+    lr_drop=st.booleans(),
+    augmentation=st.sampled_from(["none", "color_crop_cutout_flip_scale_rotate"]),
+)
+OBJECTIVES = (
+    st.just(Objective(name="task"))
+    | st.builds(Objective, name=st.just("kd"), temperature=NUMBERS.filter(bool), weight=NUMBERS)
+    | st.builds(
+        Objective,
+        name=st.just("elf"),
+        terms=st.sampled_from(ELF_TERMS),
+        distance=st.sampled_from(["ce", "mae", "mse", "cos"]),
+        lambda_front=NUMBERS,
+        lambda_rear=NUMBERS,
+        variant=st.sampled_from(["official", "paper"]),
+    )
+)
+NAMES = st.sampled_from(["digits", 'Zoë\'s "birds" 鳥'])
+SPECS = (
+    st.builds(
+        DatasetSpec,
+        name=NAMES,
+        source=st.sampled_from(["digits", "folder"]),
+        side=st.integers(4, 256),
+        normalisation=NAMES,
+    )
+    | st.builds(
+        SyntheticSpec,
+        dataset=NAMES,
+        method=st.just("dm"),
+        network=st.none() | NETWORKS,
+        ipc=st.integers(1, 50),
+        seed=st.integers(0, 9),
+        recipe=st.dictionaries(st.sampled_from("abcd"), st.booleans() | st.integers() | NUMBERS | NAMES),
+    )
+    | st.builds(TeacherSpec, dataset=NAMES, network=NETWORKS, seed=st.integers(0, 9), recipe=RECIPES)
+    | st.builds(
+        FeaturesSpec, dataset=NAMES, synthetic_set=NAMES, teacher_network=NETWORKS, teacher_epoch=st.integers(0, 9)
+    )
+    | st.builds(
+        EvaluationSpec,
+        dataset=NAMES,
+        synthetic_set=NAMES,
+        network=NETWORKS,
+        objective=OBJECTIVES,
+        recipe=RECIPES,
+        seeds=st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple),
+    )
+)
+
+
+@given(SPECS)
+def test_specifications_survive_their_text(spec):
+    """What a job is told on its command line is what the grid meant, to the last bit and the last type."""
+    text = spec.canonical()
+    again = type(spec).model_validate_json(text)
+    assert again == spec
+    assert again.canonical() == text
+    assert "\n" not in text
+    shuffled = json.dumps(dict(reversed(json.loads(text).items())), indent=1)
+    assert type(spec).model_validate_json(shuffled).canonical() == text
+
+
+# Paths round numbers to six digits; the grid refuses what then falls together, so numbers here have fewer.
+FEW_DIGITS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.5, 10.0, 1e-5, 1e6])
+CELLS = st.tuples(
+    st.sampled_from(["a", "b"]),
+    st.sampled_from(["s", "t"]),
+    NETWORKS,
+    st.just(Objective(name="task"))
+    | st.builds(Objective, name=st.just("kd"), temperature=FEW_DIGITS.filter(bool), weight=FEW_DIGITS)
+    | st.builds(
+        Objective,
+        name=st.just("elf"),
+        terms=st.sampled_from(ELF_TERMS),
+        distance=st.sampled_from(["ce", "mae", "mse", "cos"]),
+        lambda_front=FEW_DIGITS,
+        lambda_rear=FEW_DIGITS,
+        variant=st.sampled_from(["official", "paper"]),
+    ),
+    st.sampled_from(["convnet-w2-d3-in", "convnet-w8-d3-in"]),
+    st.integers(0, 3),
+    FEW_DIGITS.filter(bool),
+)
+
+
+@given(st.lists(CELLS, min_size=2, max_size=30))
+def test_different_cells_have_different_paths(cells):
+    specs = set()
+    for dataset, synthetic_set, network, objective, teacher, epoch, lr in cells:
+        taught = {"teacher_network": teacher, "teacher_epoch": epoch} if objective.needs_teacher else {}
+        where = {"dataset": dataset, "synthetic_set": synthetic_set, "network": network}
+        specs.add(an_evaluation(**where, objective=objective, recipe=a_recipe(lr=lr), **taught))
+    assert len({spec.path for spec in specs}) == len(specs)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        (EvaluationSpec, {"seeds": ()}),
+        (EvaluationSpec, {"surprise": 1}),
+        (EvaluationSpec, {"objective": {"name": "elf", "terms": "front"}}),
+        (EvaluationSpec, {"objective": {"name": "kd", "weight": float("nan")}}),
+    ],
+)
+def test_specifications_refuse_what_they_do_not_know(model, changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        model.model_validate(an_evaluation().model_dump() | changes)
