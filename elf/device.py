@@ -1,5 +1,6 @@
 """The one place that decides on the device, its threads and its arithmetic."""
 
+import ctypes
 import os
 import platform
 import resource
@@ -64,9 +65,23 @@ def prepare(threads: int | None, device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    _keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc's allocator to keep what is freed instead of giving it back to the system.
+
+    By default every large activation is mapped, filled with zeros by the system and unmapped again: a third of
+    the time of a ConvNet's training step. Elsewhere than on glibc nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_max, never = -1, -4, -1  # the first two: names of options in malloc.h
+        mallopt(trim_threshold, never)
+        mallopt(mmap_max, 0)
 
 
 def describe(device: torch.device) -> str:

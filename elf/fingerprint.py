@@ -68,7 +68,7 @@ def _exists(module: str, package: Path) -> bool:
 @cache
 def _read(file: Path, module: str) -> tuple[str, tuple[str, ...]]:
     """Return the digest of a module and the names that it imports, packages included."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     imports = tuple(_imports(tree, module, is_package=file.name == "__init__.py"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
