@@ -179,13 +179,13 @@ MISTAKES = {
         SCALE,
         "epochs: 10",
         "lr: 0",
-        "recipes.evaluation.lr: found 0: Input should be greater",
+        "recipes.evaluation.lr: found 0.0: Input should be greater",
     ),
     "a momentum at an open bound": (
         SCALE,
         "epochs: 10",
         "momentum: 1",
-        "recipes.evaluation.momentum: found 1: Input sh",
+        "recipes.evaluation.momentum: found 1.0: Input sh",
     ),
     "a number for a truth value": (
         SCALE,
