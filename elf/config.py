@@ -53,7 +53,6 @@ class DatasetConfig(Strict):
     )
     location: str | None = Field(default=None, description="Folder below the data folder (ELF_DATA_DIR).")
     side: int = Field(ge=4, description="Height and width of the images in pixels.")
-    classes: int = Field(ge=2, description="Number of classes.")
     normalisation: Literal[NORMALISATIONS] = Field(
         description="Name of the constants in elf/data/preprocessing.py, or zca."
     )

@@ -29,13 +29,11 @@ FILES = {
 digits:
   source: digits
   side: 32
-  classes: 10
   normalisation: digits
 places:
   source: folder
   location: some-places
   side: 64
-  classes: 4
   normalisation: imagenet
 """,
     SCALE: """\
@@ -494,8 +492,8 @@ def test_normalisations_are_those_that_exist(config):
         edit(
             config,
             DATASETS,
-            "side: 32\n  classes: 10\n  normalisation: ",
-            f"side: 32\n  classes: 10\n  normalisation: {name} #",
+            "side: 32\n  normalisation: ",
+            f"side: 32\n  normalisation: {name} #",
         )
         assert load_settings(config).datasets["digits"].normalisation == name
 
