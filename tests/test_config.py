@@ -116,7 +116,7 @@ MISTAKES = {
         DATASETS,
         "side: 32",
         "side: 32\n  sides: 1",
-        "digits.sides: unknown key; allowed: cl",
+        "digits.sides: unknown key; allowed: location, normalisation, side, source",
     ),
     "a dataset that is no mapping": (DATASETS, "places:", "pictures: 5\nplaces:", "pictures: found 5"),
     "side as text": (
