@@ -1,0 +1,39 @@
+"""What is published under docs/results is what its results file gives: nothing was typed in or left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from elf.artifacts.tables import read_table
+from elf.cli import main
+from elf.results.schema import RESULTS
+
+PROJECT = Path(__file__).resolve().parent.parent
+PUBLISHED = sorted(path.parent for path in (PROJECT / "docs" / "results").glob("*/results.parquet"))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_tables_and_data_of_figures_come_from_the_results(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    drawn = [path for kind in ("table", "figure") for path in folder.glob(f"{kind}*.csv")]
+    assert drawn
+    for published in drawn:
+        kind = published.stem.rstrip("0123456789")
+        arguments = ["--scale", folder.name, "--results", str(folder / "results.parquet"), "--folder", str(tmp_path)]
+        assert main([kind, published.stem, *arguments]) == 0
+        texts = [ending for ending in (".csv", ".md", ".tex", ".html") if published.with_suffix(ending).exists()]
+        for ending in texts:
+            assert (tmp_path / published.name).with_suffix(ending).read_text() == published.with_suffix(
+                ending
+            ).read_text()
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_published_results_are_whole_and_unaltered(folder):
+    table, manifest = read_table(folder / "results.parquet", "results", RESULTS)
+    rows = table.to_pylist()
+    assert rows
+    assert {row["scale"] for row in rows} == {folder.name} == {manifest["spec"]["scale"]}
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    # A fraction of the test set: some whole number of images was right.
+    assert all(abs(row["accuracy"] * 10_000 - round(row["accuracy"] * 10_000)) < 1e-6 for row in rows)
