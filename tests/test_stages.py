@@ -32,6 +32,7 @@ from elf.specs.evaluation import EvaluationSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.stages import code
+from elf.stages.extract_features import BATCH, extract_features
 from elf.stages.plan import Plan, make_plan
 from elf.training import accuracy, train
 
@@ -439,6 +440,21 @@ def test_features_are_what_the_teacher_gives_for_clean_images(study):
         assert found["features"].shape == (100, int(spec.teacher_network.split("-")[1][1:]), 4, 4)
         torch.testing.assert_close(found["features"], wanted, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found["logits"], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_features_depend_on_no_other_image():
+    """Also with batch normalisation, and with more images than are shown to the teacher at once."""
+    teacher = build_network("convnet-w2-d3-bn", classes=3, side=8, generator=generator(1))
+    images = torch.randn(2 * BATCH + 3, 3, 8, 8, generator=generator(2))
+    with torch.no_grad():
+        teacher(images)
+    found = extract_features(teacher, images)
+    teacher.eval()
+    some = [0, BATCH - 1, BATCH, 2 * BATCH + 2]
+    with torch.no_grad():
+        torch.testing.assert_close(found["features"][some], torch.cat([teacher.front(images[i : i + 1]) for i in some]))
+        torch.testing.assert_close(found["logits"][some], torch.cat([teacher(images[i : i + 1]) for i in some]))
+    assert len(found["features"]) == len(found["logits"]) == len(images)
 
 
 @pytest.mark.parametrize(
