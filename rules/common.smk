@@ -93,7 +93,7 @@ def source_state(wildcards):
     return [[file.name, file.stat().st_size] for file in files]
 
 
-def checkpoint_epochs(wildcards):
+def checkpoint_epochs(wildcards, output):
     teacher_spec(wildcards)
     return sorted(GRID.checkpoints[f"teachers/{wildcards.dataset}/{wildcards.network}"])
 

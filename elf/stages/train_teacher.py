@@ -1,11 +1,14 @@
 """Train a teacher on the full real data and keep its parameters at the epochs that are asked for."""
 
 import argparse
+import json
+import logging
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
-from elf.artifacts.manifest import describe
+from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tensors import read_tensors, write_tensors
 from elf.errors import ElfError
 from elf.networks.building import build_network
@@ -16,6 +19,8 @@ from elf.stages.code import train_teacher_code
 from elf.stages.inputs import Split, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 from elf.training import accuracy, train
+
+log = logging.getLogger(__name__)
 
 
 def train_teacher(spec: TeacherSpec, split: Split, test: Split, epochs: list[int], checkpoint=None) -> dict:
@@ -112,8 +117,31 @@ def main(argv: list[str]) -> None:
     outside = [epoch for epoch in epochs if not 0 <= epoch <= spec.recipe.passes]
     if outside:
         raise ElfError(f"--epochs: found {outside[0]}, allowed are 0 to {spec.recipe.passes}")
-    checkpoint = job.checkpoint(arguments.training, spec.canonical(), split.manifest["id"], str(epochs))
     check_settings(arguments.dataset, split.manifest, name=spec.dataset)
+    arguments.training.parent.mkdir(parents=True, exist_ok=True)
+    # Every checkpoint of a teacher is a job of its own; the first to come trains for all of them.
+    with FileLock(arguments.training.with_name(f".{arguments.training.name}.lock")):
+        if not _is_trained(arguments.training, spec, epochs, job.code, split.manifest["id"]):
+            _train(arguments.training, spec, split, test, epochs, job)
+
+
+def _is_trained(training: Path, spec: TeacherSpec, epochs: list[int], code: str, dataset_id: str) -> bool:
+    """Return whether an earlier job of the same settings, code and data has left all the epochs."""
+    if not training.exists():
+        return False
+    try:
+        manifest = read_manifest(training, "teacher training")
+    except ElfError as error:
+        log.warning("training anew: %s", error)
+        return False
+    made_of = (manifest["code"], manifest["inputs"]["dataset"]["id"])
+    same_spec = spec.model_dump(mode="json").items() <= manifest["spec"].items()
+    kept = {int(epoch) for epoch in manifest["spec"]["test_accuracy"]}
+    return made_of == (json.loads(code), dataset_id) and same_spec and kept >= set(epochs)
+
+
+def _train(training: Path, spec: TeacherSpec, split: Split, test: Split, epochs: list[int], job: Job) -> None:
+    checkpoint = job.checkpoint(training, spec.canonical(), split.manifest["id"], str(epochs))
     try:
         kept = train_teacher(spec, split, test, epochs, checkpoint)
     except ElfError as error:
@@ -128,7 +156,7 @@ def main(argv: list[str]) -> None:
         code=job.code,
         measured=job.measured(),
     )
-    write_tensors(arguments.training, tensors, manifest)
+    write_tensors(training, tensors, manifest)
     checkpoint.remove()
 
 

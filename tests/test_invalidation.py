@@ -1,0 +1,227 @@
+"""After an edit exactly that is stale which the edit can change: whole sets of planned jobs, written down here."""
+
+import os
+
+import pytest
+
+pytest_plugins = ("workflow_copy",)
+
+SCALE_FILE = "config/scales/tiny.yaml"
+
+DM = "dm-convnet-w2-d3-in-ipc10-seed0"
+RANDOM = "random-ipc10-seed0"
+WIDE_TEACHER = "convnet-w8-d3-in"
+NARROW_TEACHER = "convnet-w2-d3-in"
+WIDEST_TEACHER, WIDER_VGG = "convnet-w16-d3-in", "vgg11-w2-bn"
+CONVNET, CONVNET_BN, RESNET, VGG = "convnet-w2-d3-in", "convnet-w2-d3-bn", "resnet18-w1-in", "vgg11-w1-bn"
+
+
+def elf(front=1, rear=1, epoch=1, teacher=WIDE_TEACHER):
+    return f"elf-ce-front{front}-rear{rear}-{teacher}-epoch{epoch}-lr0.01"
+
+
+TASK = "task-lr0.01"
+KD = f"kd-temperature4-weight1-{NARROW_TEACHER}-epoch1-lr0.01"
+# Synthetic set, evaluation network, cell.
+EVALUATIONS = {
+    (DM, CONVNET, TASK),
+    (RANDOM, CONVNET, TASK),
+    (DM, RESNET, TASK),
+    (RANDOM, RESNET, TASK),
+    (DM, VGG, TASK),
+    (RANDOM, VGG, TASK),
+    (DM, RESNET, elf()),
+    (RANDOM, RESNET, elf()),
+    (DM, VGG, elf()),
+    (RANDOM, VGG, elf()),
+    (DM, CONVNET_BN, KD),
+    (DM, RESNET, elf(front=0)),
+    (DM, RESNET, elf(rear=0)),
+    (DM, RESNET, elf(epoch=2)),
+}
+# Synthetic set, teacher, epoch.
+FEATURES = {(DM, WIDE_TEACHER, 1), (DM, WIDE_TEACHER, 2), (RANDOM, WIDE_TEACHER, 1), (DM, NARROW_TEACHER, 1)}
+CHECKPOINTS = {(WIDE_TEACHER, 1), (WIDE_TEACHER, 2), (NARROW_TEACHER, 1)}
+
+PREPARE = {"prepare_dataset datasets/digits/images.safetensors"}
+TABLE = {"draw_table tables/table05.md"}
+FIGURE3, FIGURE4 = {"draw_figure figures/figure3.pdf"}, {"draw_figure figures/figure4.pdf"}
+REPORT = {"write_report report.html"}
+RESULTS = {"collect_results results.parquet"} | TABLE | FIGURE3 | FIGURE4 | REPORT
+
+
+def distill(*sets):
+    return {f"distill synthetic/digits/{name}/images.safetensors" for name in sets}
+
+
+def contact_sheets(*sets):
+    return {f"draw_contact_sheet synthetic/digits/{name}/contact_sheet.png" for name in sets}
+
+
+def train(checkpoints):
+    return {f"train_teacher teachers/digits/{name}/epoch{epoch}.safetensors" for name, epoch in checkpoints}
+
+
+def features(which):
+    return {f"extract_features features/digits/{name}/{net}-epoch{epoch}.safetensors" for name, net, epoch in which}
+
+
+def shard_of(name, network, cell, seeds="seeds0-1"):
+    return f"evaluations/digits/{name}/{network}/{cell}/{seeds}.parquet"
+
+
+def evaluate(which, seeds="seeds0-1"):
+    return {f"evaluate {shard_of(*evaluation, seeds)}" for evaluation in which}
+
+
+OF_DM = {e for e in EVALUATIONS if e[0] == DM}
+OF_RANDOM = EVALUATIONS - OF_DM
+WITH_TEACHER = {e for e in EVALUATIONS if e[2] != TASK}
+WITH_ELF = WITH_TEACHER - {(DM, CONVNET_BN, KD)}
+ON_VGG = {e for e in EVALUATIONS if e[1] == VGG}
+
+AFTER_DM = distill(DM) | contact_sheets(DM) | features(f for f in FEATURES if f[0] == DM) | evaluate(OF_DM) | RESULTS
+AFTER_TEACHERS = train(CHECKPOINTS) | features(FEATURES) | evaluate(WITH_TEACHER) | RESULTS
+AFTER_NEW_EPOCH = (
+    train({(WIDE_TEACHER, 3)}) | features({(DM, WIDE_TEACHER, 3)}) | evaluate({(DM, RESNET, elf(epoch=3))}) | RESULTS
+)
+EVERYTHING = (
+    PREPARE | AFTER_DM | distill(RANDOM) | contact_sheets(RANDOM) | AFTER_TEACHERS | evaluate(EVALUATIONS) | RESULTS
+)
+
+
+def code(module):
+    """An edit that changes what a module defines."""
+    return lambda workflow: workflow.append(module, "\nADDED_BY_A_TEST = 1\n")
+
+
+def text(file, old, new):
+    return lambda workflow: workflow.edit(file, old, new)
+
+
+def without(*paths):
+    """Files that someone deletes."""
+    return lambda workflow: [(workflow.results / path).unlink() for path in paths]
+
+
+# Snakemake makes a lost file again only when something that is missing or stale needs it.
+DRAWN = ("results.parquet", "tables/table05.md")
+
+
+# Edit, what it is done to, the jobs that become stale.
+EDITS = {
+    "the plot of one figure": (code("elf/results/figure4.py"), FIGURE4 | REPORT),
+    "what all plots share": (code("elf/results/plotting.py"), FIGURE3 | FIGURE4 | REPORT),
+    "the contact sheet": (code("elf/data/pictures.py"), contact_sheets(DM, RANDOM) | REPORT),
+    "the statistics": (code("elf/results/statistics.py"), TABLE | FIGURE3 | FIGURE4 | REPORT),
+    "the DM module": (code("elf/distillation/dm.py"), AFTER_DM),
+    "the ELF objective": (code("elf/objectives/elf.py"), evaluate(WITH_ELF) | RESULTS),
+    "the kd objective": (code("elf/objectives/kd.py"), evaluate({(DM, CONVNET_BN, KD)}) | RESULTS),
+    "a family of evaluation networks": (code("elf/networks/vgg.py"), evaluate(ON_VGG) | RESULTS),
+    "the family that also distils and teaches": (
+        code("elf/networks/convnet.py"),
+        AFTER_DM | AFTER_TEACHERS | evaluate({(RANDOM, CONVNET, TASK)}),
+    ),
+    "the augmentation": (code("elf/data/augmentation.py"), AFTER_DM | AFTER_TEACHERS | evaluate(EVALUATIONS)),
+    "the source of the images": (code("elf/data/sources/digits.py"), EVERYTHING),
+    "the learning rate of DM": (text("config/recipes/dm.yaml", "value: 1.0\n", "value: 2.0\n"), AFTER_DM),
+    "the weight decay of evaluations": (
+        text("config/recipes/evaluation.yaml", "value: 0.0005", "value: 0.001"),
+        evaluate(EVALUATIONS) | RESULTS,
+    ),
+    "the learning rate of teachers": (
+        text("config/recipes/teacher.yaml", "value: 0.01\n", "value: 0.02\n"),
+        AFTER_TEACHERS,
+    ),
+    "the title of a table": (text("config/experiments/table05.yaml", "title: ", "title: New "), TABLE | REPORT),
+    "the template of tables": (text("elf/results/templates/table.html.j2", "<table>", "<table >"), TABLE | REPORT),
+    "the template of the report": (text("elf/results/templates/report.html.j2", "</body>", "<hr></body>"), REPORT),
+    "one seed more": (
+        text(SCALE_FILE, "seeds: 2\n", "seeds: 3\n"),
+        evaluate(EVALUATIONS, "seeds2-2") | RESULTS,
+    ),
+    "one epoch more of a teacher": (text(SCALE_FILE, "[1, 2]", "[1, 2, 3]"), AFTER_NEW_EPOCH),
+    "the width of one network": (
+        text(SCALE_FILE, "[resnet18-in, vgg11-bn], teacher_epoch", "[resnet18-in, vgg11-w128-bn], teacher_epoch"),
+        # A wider rear needs a wider teacher, and with it new features.
+        train({(WIDEST_TEACHER, 1)})
+        | features({(DM, WIDEST_TEACHER, 1), (RANDOM, WIDEST_TEACHER, 1)})
+        | evaluate((name, WIDER_VGG, elf(teacher=WIDEST_TEACHER)) for name in (DM, RANDOM))
+        | RESULTS,
+    ),
+    "a lost synthetic set": (
+        without(f"synthetic/digits/{RANDOM}/images.safetensors", shard_of(RANDOM, RESNET, TASK), *DRAWN),
+        distill(RANDOM)
+        | contact_sheets(RANDOM)
+        | features({(RANDOM, WIDE_TEACHER, 1)})
+        | evaluate(OF_RANDOM)
+        | RESULTS,
+    ),
+    "lost features": (
+        without(f"features/digits/{DM}/{WIDE_TEACHER}-epoch2.safetensors", shard_of(DM, RESNET, elf(epoch=2)), *DRAWN),
+        features({(DM, WIDE_TEACHER, 2)}) | evaluate({(DM, RESNET, elf(epoch=2))}) | RESULTS,
+    ),
+    "a lost checkpoint": (
+        without(
+            f"teachers/digits/{WIDE_TEACHER}/epoch2.safetensors",
+            f"features/digits/{DM}/{WIDE_TEACHER}-epoch2.safetensors",
+            shard_of(DM, RESNET, elf(epoch=2)),
+            *DRAWN,
+        ),
+        train({(WIDE_TEACHER, 2)})
+        | features({(DM, WIDE_TEACHER, 2)})
+        | evaluate({(DM, RESNET, elf(epoch=2))})
+        | RESULTS,
+    ),
+    "a file in the middle that nothing needs any more": (
+        without(f"synthetic/digits/{RANDOM}/images.safetensors", f"teachers/digits/{WIDE_TEACHER}/epoch2.safetensors"),
+        set(),
+    ),
+    "a lost table": (without("tables/table05.csv"), TABLE),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_makes_stale_what_it_can_change(workflow, edit):
+    change, stale = EDITS[edit]
+    change(workflow)
+    assert workflow.planned() == stale
+
+
+def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
+    """Comments, docstrings, formatting, other code, other settings, the order of keys, times, the data folder."""
+    workflow.edit(
+        "elf/distillation/dm.py",
+        "    device = dataset.images.device\n",
+        "    # Where?\n    device = (\n        dataset.images.device\n    )\n",
+    )
+    workflow.edit("elf/training.py", '"""Train a network in place', '"""Train the network in place')
+    workflow.edit("elf/training.py", '"""The training protocol', '"""How to train: the training protocol')
+    workflow.append("elf/objectives/elf.py", "\n\n# The end.\n")
+    for other in ("data/sources/parquet.py", "networks/torchvision_models.py", "cli.py", "stages/show.py"):
+        workflow.append(f"elf/{other}", "\nADDED_BY_A_TEST = 1\n")
+    workflow.edit(SCALE_FILE, "methods: [dm, random]\nexperiments: [table05, figure3, figure4]\n", "")
+    workflow.append(SCALE_FILE, "experiments: [table05, figure3, figure4]\nmethods: [dm, random]\n")
+    workflow.append("config/datasets.yaml", "\nother: {source: digits, side: 16, normalisation: digits}\n")
+    for file in workflow.folder.rglob("*"):
+        if file.is_file() and ".snakemake" not in file.parts:
+            os.utime(file)
+    assert workflow.planned(ELF_DATA_DIR=str(tmp_path)) == set()
+
+
+def test_an_added_epoch_leaves_what_exists_untouched(workflow):
+    """Really run: the teacher is trained once more, and gives the same states as before."""
+    before = workflow.content_ids()
+    times = {path: (workflow.results / path).stat().st_mtime_ns for path in before}
+    workflow.edit(SCALE_FILE, "[1, 2]", "[1, 2, 3]")
+    ended = workflow.run()
+    assert ended.status == 0, ended.output
+    assert ended.jobs == AFTER_NEW_EPOCH
+    after = workflow.content_ids()
+    # The training holds an epoch more; it is no output, and nothing was made from it again.
+    training = f"teachers/digits/{WIDE_TEACHER}/training.safetensors"
+    unchanged = set(before) - {"results.parquet", training}
+    assert {path: after[path] for path in unchanged} == {path: before[path] for path in unchanged}
+    remade = {path for path in before if (workflow.results / path).stat().st_mtime_ns != times[path]}
+    assert remade == {"results.parquet", training}
+    assert workflow.planned() == set()
