@@ -10,7 +10,8 @@ from snakemake.exceptions import WorkflowError
 PROJECT = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(PROJECT))
 
-from elf.config import Top, known_keys
+from elf.config import Top
+from elf.config_reading import known_keys
 from elf.errors import ElfError
 from elf.fingerprint import fingerprint
 from elf.grid import data_folder

@@ -8,7 +8,8 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf.config import NORMALISATIONS, load_settings, merged, read_yaml
+from elf.config import NORMALISATIONS
+from elf.config_reading import load_settings, merged, read_yaml
 from elf.data.preprocessing import CONSTANTS
 from elf.errors import ElfError
 from elf.grid import build_grid

@@ -268,7 +268,7 @@ def test_planning_never_loads_pytorch():
     code = """\
 import sys
 from pathlib import Path
-import elf.cli, elf.config, elf.fingerprint, elf.grid, elf.stages.code, elf.stages.plan
+import elf.cli, elf.config, elf.config_reading, elf.fingerprint, elf.grid, elf.stages.code, elf.stages.plan
 import elf.results.figure3, elf.results.figure4, elf.results.report, elf.results.summary, elf.results.tables
 from elf.stages import code
 grid = elf.stages.plan.make_plan(Path("config"), "smoke", Path("results")).grid

@@ -10,7 +10,8 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf.config import Settings, load_settings
+from elf.config import Settings
+from elf.config_reading import load_settings
 from elf.errors import ElfError
 from elf.grid import Grid, build_grid, data_folder, shards
 from elf.specs.dataset import DatasetSpec

@@ -5,7 +5,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from elf.config import Settings, load_settings
+from elf.config import Settings
+from elf.config_reading import load_settings
 from elf.errors import ElfError
 from elf.grid import Grid, build_grid, data_folder
 from elf.specs.base import canonical_json
