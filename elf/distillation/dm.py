@@ -3,8 +3,7 @@
 Zhao & Bilen, "Dataset Condensation with Distribution Matching", as in the official code.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from elf import device as devices
 from elf.data import augmentation
 from elf.data.augmentation import Draw
-from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation
-from elf.errors import ElfError
+from elf.distillation import loop
+from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation, sample
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork, initialise
 from elf.randomness import generator
-
-_CHECK_EVERY = 50
 
 
 def distill(
@@ -29,8 +26,9 @@ def distill(
     ipc: int,
     network: str,
     seed: int,
-    progress: Callable[[int, int, Tensor | None], None],
+    progress: loop.Progress,
     checkpoint=None,
+    selection: loop.Selection | None = None,
 ) -> SyntheticSet:
     """Distil a dataset by distribution matching.
 
@@ -50,64 +48,48 @@ def distill(
         output of its front, which for a ConvNet is the output of the last block.
     seed : int
         Determines everything that is random.
-    progress : callable
-        Called after every update with the number of finished updates, their total, and the loss as a
-        detached scalar on the device. Reading the loss waits for the device; the callback decides when.
-    checkpoint : object, optional
-        With ``load() -> dict | None`` and ``save_if_due(make_state)``, where ``make_state()`` gives a dict of
-        str to Tensor. A run that is killed and started again continues bit for bit.
+    progress, checkpoint, selection
+        See `elf.distillation.loop.run`.
 
     Returns
     -------
     SyntheticSet
-        The state after the last update, with hard labels.
+        With hard labels.
 
     Raises
     ------
     ElfError
-        If a class has fewer than ``ipc`` images, or if the loss or a pixel is not finite (looked at every 50
-        updates and at the end).
+        If a class has fewer than ``ipc`` images, or if the loss or a pixel is not finite.
     """
     device = dataset.images.device
     side = dataset.images.shape[-1]
     start = real_initialisation(dataset, ipc, generator(seed, "distillation", "initial images"))
     images = start.images.clone().requires_grad_()
-    optimiser = torch.optim.SGD([images], lr=settings["lr"], momentum=settings["momentum"])
-    optimiser.state[images]["momentum_buffer"] = torch.zeros_like(images, requires_grad=False)
+    velocity = torch.zeros_like(start.images)
     streams = {name: generator(seed, "distillation", name) for name in ("network", "batches", "augmentation")}
     embedding = build_network(network, classes=dataset.classes, side=side, generator=streams["network"])
     embedding = embedding.to(device).requires_grad_(False).train()
-
-    finished = 0
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
-        finished = _restore(state, images, optimiser, streams)
-
-    def make_state() -> dict[str, Tensor]:
-        return {
-            "images": images.detach().clone(),
-            "momentum": optimiser.state[images]["momentum_buffer"].clone(),
-            "iteration": torch.tensor(finished),
-            **{name: stream.get_state() for name, stream in streams.items()},
-        }
-
     members = indices_by_class(dataset)
-    total = int(settings["iterations"]) + 1
-    while finished < total:
+
+    def update(_: int) -> dict[str, Tensor]:
         initialise(embedding, streams["network"])
-        real = _sample(dataset.images, members, int(settings["batch_real"]), streams["batches"])
+        real = sample(dataset.images, members, int(settings["batch_real"]), streams["batches"])
         draws = [augmentation.draw(settings["augmentation"], 1, side, streams["augmentation"], device) for _ in members]
-        synthetic = images.split(ipc)
-        loss = matching_loss(embedding, real, synthetic, draws, align_corners=settings["align_corners"])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        finished += 1
-        if finished % _CHECK_EVERY == 0 or finished == total:
-            _check_finite(loss, images, finished, total, network, settings)
-        progress(finished, total, loss.detach())
-        if checkpoint is not None:
-            checkpoint.save_if_due(make_state)
-    return SyntheticSet(images.detach(), start.labels)
+        loss = matching_loss(embedding, real, images.split(ipc), draws, align_corners=settings["align_corners"])
+        (gradient,) = torch.autograd.grad(loss, images)
+        loop.descend(images, gradient, velocity, lr=settings["lr"], momentum=settings["momentum"])
+        return {"loss": loss.detach()}
+
+    return loop.run(
+        update,
+        total=int(settings["iterations"]) + 1,
+        state=loop.State({"images": images}, {"velocity": velocity}, streams),
+        result=lambda: SyntheticSet(images, start.labels),
+        progress=progress,
+        checkpoint=checkpoint,
+        selection=selection,
+        hint=f"dm with {network} at lr {settings['lr']}: lower the lr, or look for NaN in the training images",
+    )
 
 
 def matching_loss(
@@ -161,33 +143,3 @@ def matching_loss(
 
 def _mixes_images(front: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in front.modules())
-
-
-def _sample(images: Tensor, members: Sequence[Tensor], batch: int, stream: torch.Generator) -> tuple[Tensor, ...]:
-    chosen = [own[torch.randperm(len(own), generator=stream)[:batch]] for own in members]
-    return images[torch.cat(chosen).to(images.device)].split([len(own) for own in chosen])
-
-
-def _restore(
-    state: Mapping[str, Tensor],
-    images: Tensor,
-    optimiser: torch.optim.Optimizer,
-    streams: Mapping[str, torch.Generator],
-) -> int:
-    with torch.no_grad():
-        images.copy_(state["images"])
-        optimiser.state[images]["momentum_buffer"].copy_(state["momentum"])
-    for name, stream in streams.items():
-        stream.set_state(state[name].cpu())
-    return int(state["iteration"])
-
-
-def _check_finite(
-    loss: Tensor, images: Tensor, finished: int, total: int, network: str, settings: Mapping[str, object]
-) -> None:
-    value = loss.item()
-    if not (math.isfinite(value) and images.detach().isfinite().all()):
-        raise ElfError(
-            f"dm with {network}: loss ({value}) or pixels are not finite after update {finished} of {total} "
-            f"at lr {settings['lr']}; lower the lr, or look for NaN in the training images"
-        )

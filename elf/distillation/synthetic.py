@@ -1,5 +1,6 @@
 """What every distillation method takes and gives: real images in, a synthetic set out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,18 +39,43 @@ class SyntheticSet:
     labels : Tensor of shape (n,) or (n, classes)
         int64 class indices, or float soft labels.
     extra : dict of str to float
-        What else a method learned, for example a step size.
+        What else a method learned, for example ``step_size``.
+    selection : dict or None
+        How the state was chosen: ``rule``, ``update`` (after how many updates) and ``scores``, a pair (update,
+        score) for each candidate. None for the state after the last update.
     """
 
     images: Tensor
     labels: Tensor
     extra: dict[str, float] = field(default_factory=dict)
+    selection: dict | None = None
 
 
 def indices_by_class(dataset: RealImages) -> list[Tensor]:
     """Return, for every class, the positions of its images, on the CPU."""
     labels = dataset.labels.cpu()
     return [torch.nonzero(labels == label).flatten() for label in range(dataset.classes)]
+
+
+def sample(images: Tensor, members: Sequence[Tensor], batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Draw ``batch`` distinct images of every class, all of a class that has fewer.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, ...)
+    members : sequence of Tensor
+        From :func:`indices_by_class`.
+    batch : int
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    tuple of Tensor of shape (batch, ...)
+        One for each class.
+    """
+    chosen = [own[torch.randperm(len(own), generator=generator)[:batch]] for own in members]
+    return images[torch.cat(chosen).to(images.device)].split([len(own) for own in chosen])
 
 
 def real_initialisation(dataset: RealImages, ipc: int, generator: torch.Generator) -> SyntheticSet:

@@ -17,7 +17,11 @@ class SyntheticSpec(Spec):
     dataset : str
         Name of the dataset that is distilled.
     method : str
-        Module in ``elf/distillation``.
+        Name of the recipe.
+    module : str
+        Module in ``elf/distillation`` that makes the set.
+    variant : str or None
+        What tells the set from one of the method as its recipe stands: part of the name, and shown in tables.
     network : str or None
         Distillation network; None for methods that use none, such as ``random``.
     ipc : int
@@ -30,6 +34,8 @@ class SyntheticSpec(Spec):
 
     dataset: str
     method: str
+    module: str
+    variant: str | None = None
     network: str | None
     ipc: int = Field(ge=1)
     seed: int = Field(ge=0)
@@ -38,8 +44,13 @@ class SyntheticSpec(Spec):
     @property
     def name(self) -> str:
         """Name of the set among those of its dataset."""
-        parts = [self.method, self.network, f"ipc{self.ipc}", f"seed{self.seed}"]
+        parts = [self.method, self.network, f"ipc{self.ipc}", self.variant, f"seed{self.seed}"]
         return "-".join(part for part in parts if part)
+
+    @property
+    def held_out_per_class(self) -> int:
+        """Training images of each class that the method does not see, because candidates are scored on them."""
+        return int(self.recipe["validation_per_class"]) if self.recipe.get("selection") == "validation" else 0
 
     @property
     def folder(self) -> PurePosixPath:
