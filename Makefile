@@ -37,4 +37,4 @@ lint: install ## check style of code, rules and workflow
 	$(BIN)/snakemake --lint
 
 clean: ## remove results, logs and the environment (not the data)
-	rm -rf .venv results logs benchmarks .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv results logs timings .snakemake .pytest_cache .ruff_cache .hypothesis

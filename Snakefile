@@ -18,21 +18,25 @@ include: "rules/common.smk"
 pathvars:
     results=PLAN.folder.as_posix(),
     logs=f"logs/{PLAN.settings.name}",
-    benchmarks=f"benchmarks/{PLAN.settings.name}",
+    benchmarks=f"timings/{PLAN.settings.name}",
 
 
 wildcard_constraints:
     dataset="[^/]+",
     synthetic_set="[^/]+",
+    buffer="[^/]+",
+    index="[0-9]+",
     network="[^/]+",
     cell="[^/]+",
     shard="seeds[0-9]+-[0-9]+",
     epoch="[0-9]+",
+    experiment="(table|figure)[0-9]+",
     table="table[0-9]+",
     figure="figure[0-9]+",
 
 
 include: "rules/datasets.smk"
+include: "rules/experts.smk"
 include: "rules/distillation.smk"
 include: "rules/teachers.smk"
 include: "rules/features.smk"
@@ -45,6 +49,7 @@ localrules:
     all_tables,
     all_figures,
     report,
+    table01,
     table05,
     figure3,
     figure4,

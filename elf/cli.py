@@ -10,10 +10,13 @@ from elf.errors import ElfError
 COMMANDS = {
     "prepare-dataset": ("elf.stages.prepare_dataset", "main", "read real images into one verified file"),
     "distill": ("elf.stages.distill", "main", "make a synthetic set"),
+    "train-expert": ("elf.stages.train_expert", "main", "train an expert whose trajectory mtt and tesla match"),
     "train-teacher": ("elf.stages.train_teacher", "main", "train a network on the full real data"),
     "keep-checkpoint": ("elf.stages.train_teacher", "main_keep", "keep the parameters at one epoch"),
     "extract-features": ("elf.stages.extract_features", "main", "extract a teacher's features of a synthetic set"),
     "evaluate": ("elf.stages.evaluate", "main", "train on a synthetic set, test on real images"),
+    "import": ("elf.stages.import_files", "main", "take in what other people's code left behind"),
+    "export": ("elf.stages.export", "main", "write a synthetic set in the layouts that other code reads"),
     "contact-sheet": ("elf.stages.contact_sheet", "main", "draw the images of a synthetic set"),
     "collect": ("elf.stages.collect", "main", "collect all evaluations into results.parquet"),
     "table": ("elf.stages.table", "main", "draw a table from results"),

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from elf.specs.evaluation import ELF_TERMS, Objective
 from elf.specs.synthetic import RecipeValue
 
-TRAINING_RECIPES = ("evaluation", "teacher")
+TRAINING_RECIPES = ("evaluation", "teacher", "expert", "frepo-evaluation")
 """Recipes of trainings; every other one is that of a distillation method."""
 
 NORMALISATIONS = (
@@ -20,6 +20,9 @@ NORMALISATIONS = (
     "frepo-imagenet64",
     "digits",
     "zca",
+    "frepo-cifar10-zca",
+    "frepo-cifar100-zca",
+    "frepo-tiny-imagenet-zca",
 )
 """Repeated from elf/data/preprocessing.py, which cannot be read without PyTorch."""
 
@@ -44,7 +47,7 @@ class DatasetConfig(Strict):
     location: str | None = Field(default=None, description="Folder below the data folder (ELF_DATA_DIR).")
     side: int = Field(ge=4, description="Height and width of the images in pixels.")
     normalisation: Literal[NORMALISATIONS] = Field(
-        description="Name of the constants in elf/data/preprocessing.py, or zca."
+        description="Name of the constants in elf/data/preprocessing.py, or of a whitening."
     )
     train_per_class: int | None = Field(default=None, ge=1, description="Keep the first images of each class.")
     test_per_class: int | None = Field(default=None, ge=1, description="Test on the first images of each class.")
@@ -53,7 +56,7 @@ class DatasetConfig(Strict):
 class ObjectiveConfig(Strict):
     """One objective of a block; lists span a product."""
 
-    name: Literal["task", "elf", "kd"] = Field(description="Module in elf/objectives.")
+    name: Literal["task", "elf", "kd", "frepo"] = Field(description="Module in elf/objectives.")
     terms: list[Literal[ELF_TERMS]] = Field(default=["front+rear+task"], description="Loss terms of elf (Table 9).")
     distance: list[Literal["ce", "mae", "mse", "cos"]] = Field(
         default=["ce"], description="Distances of elf (Table 12)."
@@ -68,8 +71,8 @@ class ObjectiveConfig(Strict):
 
     def expand(self) -> list[Objective]:
         """Return the objectives that this entry names."""
-        if self.name == "task":
-            return [Objective(name="task")]
+        if self.name in ("task", "frepo"):
+            return [Objective(name=self.name)]
         if self.name == "kd":
             return [Objective(name="kd", temperature=self.temperature, weight=self.weight)]
         return [
@@ -103,6 +106,9 @@ class Block(Strict):
     teacher_epoch: Epoch | list[Epoch] | dict[str, Epoch] = Field(
         default=[], description="Epochs of the feature model: one, several, or one for each method."
     )
+    recipe: dict[str, RecipeValue] = Field(
+        default={}, description="Hyper-parameters of the distillation method that differ from its recipe."
+    )
     lr: Rate | dict[str, Rate] | None = Field(
         default=None, description="Learning rate of the evaluation, also by method; null takes the recipe's."
     )
@@ -128,6 +134,31 @@ class Sourced(Strict):
     minimum: float | None = Field(default=None, description="Smallest allowed value.")
     maximum: float | None = Field(default=None, description="Largest allowed value.")
     choices: list[RecipeValue] | None = Field(default=None, description="Allowed values.")
+    unmarked: RecipeValue | None = Field(
+        default=None,
+        description="The value that needs no mention; any other becomes part of the set's name and of its label.",
+    )
+
+    def refusal(self, value: RecipeValue) -> str | None:
+        """Return why another value cannot take the place of this one; None if it can."""
+        expected = type(self.value)
+        fits = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
+        if not (fits or (expected is float and isinstance(value, int) and not isinstance(value, bool))):
+            return f"found {value!r}, expected a value of type {expected.__name__}"
+        if self.choices is not None and value not in self.choices:
+            return f"found {value!r}, allowed: {', '.join(map(str, self.choices))}"
+        too_small = self.minimum is not None and value < self.minimum
+        too_large = self.maximum is not None and value > self.maximum
+        if too_small or too_large:
+            lower = "-inf" if self.minimum is None else f"{self.minimum:g}"
+            upper = "inf" if self.maximum is None else f"{self.maximum:g}"
+            return f"found {value!r}, allowed: {lower} to {upper}"
+        return None
+
+    def changed(self, value: RecipeValue, where: str) -> "Sourced":
+        """Return the hyper-parameter with a value of our own; 1 instead of 1.0 is no change of type."""
+        value = float(value) if isinstance(self.value, float) else value
+        return self.model_copy(update={"value": value, "source": "own choice", "where": where})
 
 
 class Condition(Strict):
@@ -148,9 +179,20 @@ class Recipe(Strict):
     """One file of ``config/recipes/``: hyper-parameters with sources."""
 
     description: str = Field(description="What the recipe is for.")
+    module: str | None = Field(
+        default=None, description="Module in elf/distillation that makes the set; by default the recipe's name."
+    )
     uses_network: bool = Field(default=True, description="Whether a distillation network is involved.")
+    network: str | None = Field(
+        default=None, description="The method's own distillation network, instead of the one that a block names."
+    )
+    uses_experts: bool = Field(default=False, description="Whether the method matches expert trajectories.")
     values: dict[str, Sourced] = Field(description="Hyper-parameters.")
     variants: list[Variant] = Field(default=[], description="Values for single datasets or image counts.")
+
+    def module_of(self, name: str) -> str:
+        """Return the module in ``elf/distillation`` of the recipe of this name."""
+        return self.module or name.replace("-", "_")
 
     def sourced(self, dataset: str | None = None, ipc: int | None = None) -> dict[str, Sourced]:
         """Return the values that hold for a dataset of the paper and a number of images per class."""

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from elf.config import TRAINING_RECIPES, DatasetConfig, Experiment, Recipe, Scale, Settings, Sourced, Top
 from elf.errors import ElfError
+from elf.specs.expert import ExpertRecipe
 from elf.specs.synthetic import RecipeValue
-from elf.specs.training import TrainingRecipe
+from elf.specs.training import FrepoRecipe, TrainingRecipe
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -69,7 +70,8 @@ def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
     for name in TRAINING_RECIPES:
         if name not in recipes:
             raise ElfError(f"{folder / f'{name}.yaml'}: there is no such file, but every scale needs it")
-    methods = [name for name in recipes if (PACKAGE / "distillation" / f"{name}.py").is_file()]
+    modules = {name: recipe.module_of(name) for name, recipe in recipes.items()}
+    methods = [name for name, module in modules.items() if (PACKAGE / "distillation" / f"{module}.py").is_file()]
     known_keys(scale.recipes, recipes, scale_file, "recipes")
     known_keys(scale.methods, methods, scale_file, "methods")
     for name, changes in scale.recipes.items():
@@ -78,14 +80,7 @@ def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
         changed = {}
         for key, value in changes.items():
             _check_value(recipe.values[key], value, scale_file, f"recipes.{name}.{key}")
-            changed[key] = recipe.values[key].model_copy(
-                update={
-                    # 1 instead of 1.0 is no change.
-                    "value": float(value) if isinstance(recipe.values[key].value, float) else value,
-                    "source": "own choice",
-                    "where": f"budget of the scale {scale_file.stem}",
-                }
-            )
+            changed[key] = recipe.values[key].changed(value, f"budget of the scale {scale_file.stem}")
         # A change of the scale is meant for every dataset, so it also ends the variants of that key.
         variants = [
             variant.model_copy(update={"values": {k: v for k, v in variant.values.items() if k not in changed}})
@@ -111,22 +106,14 @@ def _recipe(file: Path) -> Recipe:
 
 def _check_training(name: str, values: dict[str, Sourced], file: Path, where: str) -> None:
     if name in TRAINING_RECIPES:
-        validated(TrainingRecipe, {key: entry.value for key, entry in values.items()}, file, where)
+        model = {"expert": ExpertRecipe, "frepo-evaluation": FrepoRecipe}.get(name, TrainingRecipe)
+        validated(model, {key: entry.value for key, entry in values.items()}, file, where)
 
 
 def _check_value(entry: Sourced, value: RecipeValue, file: Path, key: str) -> None:
-    expected = type(entry.value)
-    fits = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
-    if not (fits or (expected is float and isinstance(value, int) and not isinstance(value, bool))):
-        raise ElfError(f"{file}: {key}: found {value!r}, expected a value of type {expected.__name__}")
-    if entry.choices is not None and value not in entry.choices:
-        raise ElfError(f"{file}: {key}: found {value!r}, allowed: {', '.join(map(str, entry.choices))}")
-    too_small = entry.minimum is not None and value < entry.minimum
-    too_large = entry.maximum is not None and value > entry.maximum
-    if too_small or too_large:
-        lower = "-inf" if entry.minimum is None else f"{entry.minimum:g}"
-        upper = "inf" if entry.maximum is None else f"{entry.maximum:g}"
-        raise ElfError(f"{file}: {key}: found {value!r}, allowed: {lower} to {upper}")
+    refusal = entry.refusal(value)
+    if refusal is not None:
+        raise ElfError(f"{file}: {key}: {refusal}")
 
 
 def _experiments(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Experiment]:

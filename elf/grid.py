@@ -14,10 +14,11 @@ from elf.errors import ElfError
 from elf.networks.names import NetworkName, feature_shape, matching_teacher, parse
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import EvaluationSpec
+from elf.specs.expert import ExpertRecipe, ExpertSpec, snapshots
 from elf.specs.features import FeaturesSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
-from elf.specs.training import TrainingRecipe
+from elf.specs.training import FrepoRecipe, TrainingRecipe
 
 TEACHER_SEED = 3407
 """The seed of the official code; the grid trains one teacher per dataset and architecture."""
@@ -56,7 +57,7 @@ class Cell:
             "paper_distill_network": self.paper_distill_network,
             "paper_eval_network": self.paper_eval_network,
             "aligned": self.aligned,
-            "synthetic_variant": None,
+            "synthetic_variant": self.synthetic.variant,
             "dataset": evaluation.dataset,
             "method": self.synthetic.method,
             "distill_network": self.synthetic.network,
@@ -85,7 +86,7 @@ class Grid:
     ----------
     cells : dict of list of Cell
         For each experiment.
-    datasets, synthetic_sets, teachers, features, evaluations : dict
+    datasets, experts, synthetic_sets, teachers, features, evaluations : dict
         Specifications by path below the results folder. Evaluations are shards.
     checkpoints : dict of set of int
         Epochs that the grid asks for, by the teacher's folder.
@@ -93,11 +94,18 @@ class Grid:
 
     cells: dict[str, list[Cell]] = field(default_factory=dict)
     datasets: dict[str, DatasetSpec] = field(default_factory=dict)
+    experts: dict[str, ExpertSpec] = field(default_factory=dict)
     synthetic_sets: dict[str, SyntheticSpec] = field(default_factory=dict)
     teachers: dict[str, TeacherSpec] = field(default_factory=dict)
     checkpoints: dict[str, set[int]] = field(default_factory=dict)
     features: dict[str, FeaturesSpec] = field(default_factory=dict)
     evaluations: dict[str, EvaluationSpec] = field(default_factory=dict)
+
+    def experts_of(self, spec: SyntheticSpec) -> list[str]:
+        """Return the paths of the trajectories that a synthetic set is made from, in the order of their index."""
+        wanted = (spec.dataset, spec.network, spec.held_out_per_class)
+        buffer = [path for path, e in self.experts.items() if (e.dataset, e.network, e.held_out_per_class) == wanted]
+        return buffer[: int(spec.recipe.get("experts", 0))]
 
     def add(self, collection: str, path: PurePosixPath, spec) -> None:
         """Add a specification; two that share a path must be equal."""
@@ -139,6 +147,7 @@ def build_grid(settings: Settings, data_folder: Path) -> Grid:
         grid.cells[name] = list(cells.values())
         for cell in grid.cells[name]:
             _add_runs(grid, cell, settings, data_folder)
+    _add_experts(grid, settings)
     return grid
 
 
@@ -155,26 +164,21 @@ def _cells(block: Block, settings: Settings) -> Iterator[Cell]:
     for method, ipc, distill_network, eval_network in product(
         methods, block.ipc, block.distill_network, block.eval_network
     ):
-        uses_network = settings.recipes[method].uses_network
-        synthetic = SyntheticSpec(
-            dataset=dataset_name,
-            method=method,
-            network=str(_scaled(distill_network, scale.width)) if uses_network else None,
-            ipc=ipc,
-            seed=DISTILLATION_SEED,
-            recipe={key: entry.value for key, entry in settings.recipes[method].sourced(block.dataset, ipc).items()},
-        )
+        recipe = settings.recipes[method]
+        distill_network = (recipe.network or distill_network) if recipe.uses_network else None
+        synthetic = _synthetic(block, dataset_name, method, ipc, distill_network, settings)
         network = _scaled(eval_network, scale.width)
         lr = _of_method(block.lr, method, "lr")
-        recipe = _training_recipe(settings, "evaluation", block.dataset, ipc, lr)
         for objective in objectives:
+            protocol = "frepo-evaluation" if objective.name == "frepo" else "evaluation"
+            training = _training_recipe(settings, protocol, block.dataset, ipc, lr)
             for epoch in _teacher_epochs(block, method, settings) if objective.needs_teacher else [None]:
                 teacher = None
                 if objective.needs_teacher:
                     teacher = _teacher_network(block.teacher_network, network, side, scale.width)
                 yield Cell(
                     paper_dataset=block.dataset,
-                    paper_distill_network=distill_network if uses_network else None,
+                    paper_distill_network=distill_network,
                     paper_eval_network=eval_network,
                     aligned=block.aligned,
                     synthetic=synthetic,
@@ -185,10 +189,49 @@ def _cells(block: Block, settings: Settings) -> Iterator[Cell]:
                         objective=objective,
                         teacher_network=teacher,
                         teacher_epoch=epoch,
-                        recipe=recipe,
+                        recipe=training,
                         seeds=tuple(range(scale.seeds)),
                     ),
                 )
+
+
+def _synthetic(
+    block: Block, dataset: str, method: str, ipc: int, network: str | None, settings: Settings
+) -> SyntheticSpec:
+    """Return the specification of a set; its recipe holds only what the method will read."""
+    recipe = settings.recipes[method]
+    sourced = recipe.sourced(block.dataset, ipc)
+    for key, value in block.recipe.items():
+        if key not in sourced:
+            raise ElfError(f"recipe: {method} has no {key!r}; allowed: {', '.join(sorted(sourced))}")
+        refusal = sourced[key].refusal(value)
+        if refusal is not None:
+            raise ElfError(f"recipe.{key}: {refusal}")
+        sourced[key] = sourced[key].changed(value, "experiment")
+    values = {key: entry.value for key, entry in sourced.items()}
+    selection = values.get("selection", "final")
+    marks = [
+        entry.value if isinstance(entry.value, str) else f"{key}{entry.value}"
+        for key, entry in sourced.items()
+        if entry.unmarked is not None and entry.value != entry.unmarked
+    ]
+    return SyntheticSpec(
+        dataset=dataset,
+        method=method,
+        module=recipe.module_of(method),
+        variant="-".join(marks) or None,
+        network=str(_scaled(network, settings.scale.width)) if network else None,
+        ipc=ipc,
+        seed=DISTILLATION_SEED,
+        recipe={key: value for key, value in values.items() if not _is_unread(key, selection)},
+    )
+
+
+def _is_unread(key: str, selection: str) -> bool:
+    """Whether a hyper-parameter only says how candidates are compared, and nobody compares them like that."""
+    return (key.startswith("selection_") and selection == "final") or (
+        key.startswith("validation_") and selection != "validation"
+    )
 
 
 def _scaled(name: str, width: float) -> NetworkName:
@@ -250,9 +293,10 @@ def _teacher_network(wanted: str, network: NetworkName, side: int, width: float)
 
 def _training_recipe(
     settings: Settings, name: str, dataset: str | None, ipc: int | None, lr: float | None = None
-) -> TrainingRecipe:
+) -> TrainingRecipe | FrepoRecipe:
     values = {key: entry.value for key, entry in settings.recipes[name].sourced(dataset, ipc).items()}
-    return TrainingRecipe(**(values if lr is None else values | {"lr": lr}))
+    model = FrepoRecipe if name == "frepo-evaluation" else TrainingRecipe
+    return model(**(values if lr is None else values | {"lr": lr}))
 
 
 def _add_runs(grid: Grid, cell: Cell, settings: Settings, data_folder: Path) -> None:
@@ -279,6 +323,35 @@ def _add_runs(grid: Grid, cell: Cell, settings: Settings, data_folder: Path) -> 
         grid.add("features", features.path, features)
     for shard in shards(evaluation, settings.scale.seeds_per_job):
         grid.add("evaluations", shard.path, shard)
+
+
+def _add_experts(grid: Grid, settings: Settings) -> None:
+    """Add the trajectories that the synthetic sets match, with the snapshots that any of the sets can read."""
+    papers = {cell.synthetic.folder: cell.paper_dataset for cells in grid.cells.values() for cell in cells}
+    buffers: dict[tuple, list[SyntheticSpec]] = {}
+    for spec in grid.synthetic_sets.values():
+        if "experts" in spec.recipe:
+            buffers.setdefault((spec.dataset, spec.network, spec.held_out_per_class), []).append(spec)
+    for (dataset, network, held_out), sets in buffers.items():
+        read = [snapshots(int(s.recipe["max_start_epoch"]), int(s.recipe["expert_epochs"])) for s in sets]
+        epochs = tuple(sorted(set().union(*read)))
+        values = settings.recipes["expert"].sourced(papers[sets[0].folder], None)
+        recipe = ExpertRecipe(**{key: entry.value for key, entry in values.items()})
+        if epochs[-1] > recipe.passes:
+            raise ElfError(
+                f"config/recipes/expert.yaml, scale {settings.name}: epochs: found {recipe.epochs}, but "
+                f"{sets[0].name} reads snapshots up to epoch {epochs[-1]}"
+            )
+        for index in range(max(int(spec.recipe["experts"]) for spec in sets)):
+            expert = ExpertSpec(
+                dataset=dataset,
+                network=network,
+                index=index,
+                epochs=epochs,
+                held_out_per_class=held_out,
+                recipe=recipe,
+            )
+            grid.add("experts", expert.path, expert)
 
 
 def shards(evaluation: EvaluationSpec, seeds_per_job: int) -> Iterator[EvaluationSpec]:

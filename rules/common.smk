@@ -50,6 +50,10 @@ def synthetic_spec(wildcards):
     return spec_of("synthetic_sets", f"synthetic/{wildcards.dataset}/{wildcards.synthetic_set}")
 
 
+def expert_spec(wildcards):
+    return spec_of("experts", f"experts/{wildcards.dataset}/{wildcards.buffer}/expert{wildcards.index}.safetensors")
+
+
 def teacher_spec(wildcards):
     return spec_of("teachers", f"teachers/{wildcards.dataset}/{wildcards.network}")
 
@@ -99,6 +103,17 @@ def checkpoint_epochs(wildcards, output):
     return sorted(GRID.checkpoints[f"teachers/{wildcards.dataset}/{wildcards.network}"])
 
 
+def expert_files(wildcards):
+    """Return the trajectories that a synthetic set is made from; most methods use none."""
+    return [f"{PLAN.folder}/{path}" for path in GRID.experts_of(synthetic_spec(wildcards))]
+
+
+def imported_file(wildcards):
+    """Return the file of a set that was made elsewhere."""
+    spec = synthetic_spec(wildcards)
+    return spec.recipe["file"] if spec.module == "imported" else []
+
+
 def features_file(wildcards):
     """Return the features that an evaluation uses; the baseline uses none."""
     spec = evaluation_spec(wildcards)
@@ -109,21 +124,26 @@ def features_file(wildcards):
 
 
 def shards(wildcards):
-    return [f"{PLAN.folder}/{path}" for path in GRID.evaluations]
+    """Return the evaluations of one experiment, or of all."""
+    return [f"{PLAN.folder}/{path}" for path in PLAN.collected(wildcards.get("experiment")).evaluations]
 
 
 def synthetic_files(name):
     def files(wildcards):
-        return [f"{PLAN.folder}/{path}/{name}" for path in GRID.synthetic_sets]
+        return [f"{PLAN.folder}/{path}/{name}" for path in PLAN.collected(wildcards.get("experiment")).synthetic_sets]
 
     return files
 
 
 def dataset_files(name):
     def files(wildcards):
-        return [f"{PLAN.folder}/{path}/{name}" for path in GRID.datasets]
+        return [f"{PLAN.folder}/{path}/{name}" for path in PLAN.collected(wildcards.get("experiment")).datasets]
 
     return files
+
+
+def results_digest(wildcards):
+    return PLAN.results_digest(wildcards.experiment)
 
 
 def drawings(kind, endings):

@@ -2,6 +2,8 @@
 rule distill:
     input:
         dataset="<results>/datasets/{dataset}/images.safetensors",
+        experts=expert_files,
+        imported=imported_file,
     output:
         images="<results>/synthetic/{dataset}/{synthetic_set}/images.safetensors",
     log:
@@ -17,7 +19,8 @@ rule distill:
     shell:
         r"""
         python -m elf distill --settings {params.settings:q} --code {params.code:q} \
-            --dataset {input.dataset:q} --images {output.images:q} --threads {threads} >{log:q} 2>&1
+            --dataset {input.dataset:q} --experts {input.experts:q} --imported {input.imported:q} \
+            --images {output.images:q} --threads {threads} >{log:q} 2>&1
         """
 
 

@@ -1,3 +1,26 @@
+# Collect the evaluations of one table or figure, a row a seed, so that it does not wait for those of others.
+rule collect_experiment:
+    input:
+        shards=shards,
+        synthetic_sets=synthetic_files("images.safetensors"),
+        datasets=dataset_files("images.safetensors"),
+    output:
+        results="<results>/collected/{experiment}.parquet",
+    log:
+        "<logs>/collect_experiment/{experiment}.log",
+    conda:
+        "../envs/elf.yaml"
+    params:
+        scale=PLAN.settings.name,
+        digest=results_digest,
+        code=fingerprint("elf.stages.collect"),
+    shell:
+        r"""
+        python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
+            --experiment {wildcards.experiment:q} --results {output.results:q} >{log:q} 2>&1
+        """
+
+
 # Collect all evaluations, a row a seed.
 rule collect_results:
     input:
@@ -12,7 +35,7 @@ rule collect_results:
         "../envs/elf.yaml"
     params:
         scale=PLAN.settings.name,
-        digest=PLAN.digest,
+        digest=PLAN.results_digest(),
         code=fingerprint("elf.stages.collect"),
     shell:
         r"""
@@ -24,7 +47,7 @@ rule collect_results:
 # Draw a table in four formats.
 rule draw_table:
     input:
-        results="<results>/results.parquet",
+        results="<results>/collected/{table}.parquet",
         template="elf/results/templates/table.html.j2",
     output:
         markdown="<results>/tables/{table}.md",
@@ -50,7 +73,7 @@ rule draw_table:
 # Draw a figure in three formats, with its data.
 rule draw_figure:
     input:
-        results="<results>/results.parquet",
+        results="<results>/collected/{figure}.parquet",
     output:
         pdf="<results>/figures/{figure}.pdf",
         png="<results>/figures/{figure}.png",
@@ -113,6 +136,11 @@ rule all_figures:
 rule report:
     input:
         "<results>/report.html",
+
+
+rule table01:
+    input:
+        expand("<results>/tables/table01.{ending}", ending=TABLE_ENDINGS),
 
 
 rule table05:

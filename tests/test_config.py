@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from elf.config import NORMALISATIONS
 from elf.config_reading import load_settings, merged, read_yaml
-from elf.data.preprocessing import CONSTANTS
+from elf.data.preprocessing import CONSTANTS, WHITENED
 from elf.errors import ElfError
 from elf.grid import build_grid
 
@@ -488,7 +488,7 @@ def test_layout_of_a_dataset_is_found_out(config, tmp_path):
 
 
 def test_normalisations_are_those_that_exist(config):
-    assert set(NORMALISATIONS) == {*CONSTANTS, "zca"}
+    assert set(NORMALISATIONS) == {*CONSTANTS, *WHITENED}
     for name in NORMALISATIONS:
         edit(
             config,

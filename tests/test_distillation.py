@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
 from elf.distillation import dm, random
-from elf.distillation.synthetic import RealImages, real_initialisation
+from elf.distillation.synthetic import RealImages, indices_by_class, real_initialisation, sample
+from elf.distillation.watching import Diverged
 from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.networks.split import initialise
@@ -253,26 +254,44 @@ def test_checkpoint_continues_instead_of_starting_over():
     assert all(isinstance(value, torch.Tensor) for value in checkpoint.state.values())
 
 
-def test_diverging_loss_names_the_update():
-    with pytest.raises(ElfError, match=r"convnet-w4-d2-in.*after update 50 of 101 at lr 1e\+36"):
-        distil(changes={"lr": 1e36, "iterations": 100})
-    with pytest.raises(ElfError, match="after update 3 of 3"):
-        distil(changes={"lr": 1e36, "iterations": 2})
+HINT = r"dm with convnet-w4-d2-in at lr \S+: lower the lr, or look for NaN in the training images$"
+
+
+@pytest.mark.parametrize("total", [3, 101])
+def test_diverging_loss_names_the_first_bad_update_and_gives_back_what_was_before(total):
+    """The images are finite and useless after update 1; update 2 has no loss, whenever that is noticed."""
+    message = rf"^stopped after update 2 of {total}: loss nan, images not finite \(after update 1: loss \d[\d.]*\); "
+    with pytest.raises(Diverged, match=message + HINT) as stopped:
+        distil(changes={"lr": 1e36, "iterations": total - 1})
+    assert stopped.value.update == 1
+    first_alone = distil(changes={"lr": 1e36, "iterations": 0})
+    assert torch.equal(stopped.value.learned["images"], first_alone.images)
 
 
 def test_pixels_lost_in_the_last_update_are_an_error():
     """Pale images have large gradients behind a normalisation: the loss is finite, the step is not."""
     dataset = random_dataset()
     pale = RealImages(dataset.images * 0.001, dataset.labels, dataset.classes)
-    with pytest.raises(ElfError, match=r"loss \(\d.*after update 1 of 1"):
+    with pytest.raises(Diverged, match=r"^stopped after update 1 of 1: loss \d[\d.]*, images not finite; " + HINT):
         distil(dataset=pale, changes={"lr": 3e38, "iterations": 0})
 
 
-def test_nan_in_a_training_image_is_an_error():
+@pytest.mark.parametrize("seed", range(4))
+def test_nan_in_a_training_image_is_found_in_the_update_that_draws_it(seed):
+    """One real image of each class and update, drawn again here from the same stream."""
     dataset = random_dataset()
-    dataset.images[4] = float("nan")
-    with pytest.raises(ElfError, match="not finite after update 6 of 6"):
-        distil(dataset=dataset, changes={"batch_real": 100})
+    start = positions(
+        real_initialisation(dataset, IPC, generator(seed, "distillation", "initial images")).images, dataset
+    )
+    lost = next(index for index in range(len(dataset.labels)) if index not in start)
+    members, batches = indices_by_class(dataset), generator(seed, "distillation", "batches")
+    indices = torch.arange(len(dataset.labels))
+    first = next(update for update in range(1, 61) if torch.cat(sample(indices, members, 1, batches)).eq(lost).any())
+    dataset.images[lost] = float("nan")
+    with pytest.raises(Diverged, match=f"^stopped after update {first} of 60: loss nan, images not finite") as stopped:
+        distil(dataset=dataset, changes={"batch_real": 1, "iterations": 59}, seed=seed)
+    assert stopped.value.update == first - 1
+    assert stopped.value.learned["images"].isfinite().all()
 
 
 # --- random real images ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf.config import Settings
+from elf.config import Experiment, Settings
 from elf.config_reading import load_settings
 from elf.errors import ElfError
 from elf.grid import Grid, build_grid, data_folder, shards
@@ -23,7 +23,7 @@ from elf.specs.training import TrainingRecipe
 
 CONFIG = PROJECT / "config"
 SCALES = sorted(path.stem for path in (CONFIG / "scales").glob("*.yaml"))
-COLLECTIONS = ("datasets", "synthetic_sets", "teachers", "features", "evaluations")
+COLLECTIONS = ("datasets", "experts", "synthetic_sets", "teachers", "features", "evaluations")
 
 
 def grid_of(scale: str, tmp_path: Path) -> Grid:
@@ -49,9 +49,11 @@ def name_in_the_paper(network: str) -> str:
     return f"{ {'resnet18': 'ResNet18', 'vgg11': 'VGG11'}[family] }-{norm.upper()}"
 
 
-def test_cells_of_table_5_are_those_of_the_paper(paper_rows, tmp_path):
+@pytest.mark.parametrize(("table", "cells", "aligned"), [("table01", 36, 6), ("table05", 33, 3)])
+def test_cells_of_a_table_are_those_of_the_paper(paper_rows, tmp_path, table, cells, aligned):
     wanted = {
         (
+            row["method"].lower(),
             row["distill_model"],
             int(row["ipc"]),
             row["eval_model"],
@@ -66,17 +68,19 @@ def test_cells_of_table_5_are_those_of_the_paper(paper_rows, tmp_path):
             (float(row["lambda_front"]), float(row["lambda_rear"])) if row["distance"] else None,
         )
         for row in paper_rows
-        if "5" in row["tables"].split(";") and (row["method"], row["dataset"], row["zca"]) == ("DM", "CIFAR-10", "0")
+        if str(int(table[-2:])) in row["tables"].split(";") and (row["dataset"], row["zca"]) == ("CIFAR-10", "0")
     }
-    assert len(wanted) == 11
+    assert len(wanted) == cells
     grid = grid_of("paper", tmp_path)
+    ours = [cell for cell in grid.cells[table] if cell.evaluation.objective.name != "frepo"]
     found = set()
-    for cell in grid.cells["table05"]:
+    for cell in ours:
         spec = cell.evaluation
         is_elf = spec.objective.name == "elf"
         assert spec.objective.label in ("elf", "task")
         found.add(
             (
+                cell.synthetic.method,
                 name_in_the_paper(cell.synthetic.network),
                 cell.synthetic.ipc,
                 name_in_the_paper(spec.network),
@@ -92,26 +96,125 @@ def test_cells_of_table_5_are_those_of_the_paper(paper_rows, tmp_path):
             )
         )
     assert found == wanted
-    assert len(grid.cells["table05"]) == 11
-    assert sum(cell.aligned for cell in grid.cells["table05"]) == 1
+    assert len(ours) == cells
+    assert sum(cell.aligned for cell in ours) == aligned
+
+
+def test_the_row_of_frepo_is_that_of_the_paper(paper_rows, tmp_path):
+    wanted = {row["eval_model"] for row in paper_rows if row["method"] == "FrePo"}
+    cells = [cell for cell in grid_of("paper", tmp_path).cells["table01"] if cell.synthetic.method == "frepo"]
+    assert {name_in_the_paper(cell.evaluation.network) for cell in cells} == wanted
+    assert len(cells) == len(wanted) == 5
+    for cell in cells:
+        assert (cell.synthetic.network, cell.evaluation.dataset) == ("frepoconv-w128-bn", "cifar10-frepo")
+        assert cell.evaluation.objective.name == "frepo"
 
 
 def test_recipes_at_the_scale_of_the_paper(tmp_path):
-    """The numbers of the specification's sections on evaluation, teachers and DM."""
+    """The numbers of the specification's sections on evaluation, teachers, experts and methods."""
     grid = grid_of("paper", tmp_path)
     for spec in grid.evaluations.values():
-        recipe = spec.recipe
-        assert (recipe.passes, recipe.momentum, recipe.weight_decay, recipe.drop_after) == (1001, 0.9, 5e-4, 501)
         assert spec.seeds == (0, 1, 2, 3, 4)
+        if spec.objective.name != "frepo":
+            recipe = spec.recipe
+            assert (recipe.passes, recipe.momentum, recipe.weight_decay, recipe.drop_after) == (1001, 0.9, 5e-4, 501)
     for spec in grid.teachers.values():
         recipe = spec.recipe
         assert (recipe.passes, recipe.lr, recipe.momentum, recipe.weight_decay) == (200, 0.01, 0.9, 5e-4)
         assert (recipe.batch_size, recipe.drop_after) == (256, 101)
-    (dm,) = grid.synthetic_sets.values()
-    assert dm.recipe["iterations"] == 20000
-    assert (dm.recipe["lr"], dm.recipe["momentum"], dm.recipe["batch_real"]) == (1.0, 0.5, 256)
+    sets = {(spec.method, spec.network): spec.recipe for spec in grid.synthetic_sets.values()}
+    for norm in ("in", "bn"):
+        network = f"convnet-w128-d3-{norm}"
+        dm, dsa, mtt = (sets[method, network] for method in ("dm", "dsa", "mtt"))
+        assert (dm["iterations"], dm["lr"], dm["momentum"], dm["batch_real"]) == (20000, 1.0, 0.5, 256)
+        assert (dsa["iterations"], dsa["outer_loop"], dsa["inner_loop"], dsa["lr"]) == (1000, 10, 50, 0.1)
+        assert (dsa["distance"], dsa["lr_network"], dsa["batch_real"]) == ("ours", 0.01, 256)
+        assert (mtt["iterations"], mtt["synthetic_steps"], mtt["expert_epochs"]) == (5000, 30, 2)
+        assert (mtt["max_start_epoch"], mtt["lr_img"], mtt["lr_lr"], mtt["lr_teacher"]) == (15, 1000, 1e-5, 0.01)
+        assert (mtt["experts"], mtt["gradient"]) == (100, "unrolled")
+    frepo = sets["frepo", "frepoconv-w128-bn"]
+    assert (frepo["iterations"], frepo["lr"], frepo["batch_real"], frepo["pool_size"]) == (500000, 3e-4, 1024, 10)
+    assert frepo["mirror"] is True
     assert set(grid.teachers) == {"teachers/cifar10/convnet-w128-d3-in", "teachers/cifar10/convnet-w512-d3-in"}
-    assert set(map(tuple, grid.checkpoints.values())) == {(30,)}
+    assert set(map(tuple, map(sorted, grid.checkpoints.values()))) == {(30, 50)}
+    experts = list(grid.experts.values())
+    assert len(experts) == 200
+    assert {(spec.network, len(spec.epochs), spec.epochs[-1]) for spec in experts} == {
+        ("convnet-w128-d3-in", 17, 16),
+        ("convnet-w128-d3-bn", 17, 16),
+    }
+    assert {(spec.recipe.lr, spec.recipe.momentum, spec.recipe.weight_decay) for spec in experts} == {(0.01, 0, 0)}
+
+
+def test_experts_keep_what_any_recipe_of_the_grid_reads(tmp_path):
+    settings = load_settings(CONFIG, "paper")
+    more = settings.experiments["table01"].model_dump()
+    more["blocks"] = {"mtt": more["blocks"]["aligned"] | {"method": ["mtt"], "ipc": [10, 50]}}
+    experiments = {"table01": Experiment(**more)}
+    scale = settings.scale.model_copy(update={"experiments": ["table01"]})
+    grid = build_grid(settings.model_copy(update={"experiments": experiments, "scale": scale}), tmp_path)
+    # 10 images read start epochs 0 to 14 and targets up to 16, 50 images 0 to 39 and up to 41.
+    assert {spec.epochs for spec in grid.experts.values()} == {tuple(range(42))}
+    ten = next(spec for spec in grid.synthetic_sets.values() if spec.ipc == 10)
+    assert grid.experts_of(ten) == [f"experts/cifar10/convnet-w128-d3-in/expert{i}.safetensors" for i in range(100)]
+
+
+def with_recipe(tmp_path: Path, **changes) -> Grid:
+    """Return the paper's Table 1 for MTT and DSA alone, with changed hyper-parameters."""
+    settings = load_settings(CONFIG, "paper")
+    block = settings.experiments["table01"].blocks["aligned"].model_dump()
+    method = "dsa" if "distance" in changes else "mtt"
+    experiment = {"title": "t", "kind": "table", "number": 1}
+    experiment["blocks"] = {"a": block | {"method": [method]}, "b": block | {"method": [method], "recipe": changes}}
+    scale = settings.scale.model_copy(update={"experiments": ["table01"]})
+    changed = {"experiments": {"table01": Experiment(**experiment)}, "scale": scale}
+    return build_grid(settings.model_copy(update=changed), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "variant"),
+    [
+        ({"distance": "mse"}, "mse"),
+        ({"gradient": "constant-memory"}, "constant-memory"),
+        ({"selection": "best_on_test"}, "best_on_test"),
+        ({"gradient": "constant-memory", "selection": "validation"}, "constant-memory-validation"),
+    ],
+)
+def test_a_variant_of_a_method_has_a_name_of_its_own_beside_the_default(tmp_path, changes, variant):
+    grid = with_recipe(tmp_path, **changes)
+    names = sorted((spec.variant or "", spec.name) for spec in grid.synthetic_sets.values())
+    assert [found for found, _ in names] == ["", variant]
+    assert names[1][1] == names[0][1].replace("-seed0", f"-{variant}-seed0")
+    assert len({json.dumps(cell.columns, sort_keys=True) for cell in grid.cells["table01"]}) == 2
+
+
+def test_settings_of_the_selection_count_only_where_something_is_selected(tmp_path):
+    grid = with_recipe(tmp_path, selection="validation", selection_every=50, validation_per_class=7)
+    plain, validated = sorted(grid.synthetic_sets.values(), key=lambda spec: spec.variant or "")
+    assert plain.recipe["selection"] == "final"
+    assert not [key for key in plain.recipe if key.startswith(("selection_", "validation_"))]
+    assert (validated.recipe["selection_every"], validated.recipe["validation_per_class"]) == (50, 7)
+    # What a method is selected on, its experts must not have seen.
+    assert validated.held_out_per_class == 7
+    assert {spec.held_out_per_class for spec in grid.experts.values()} == {0, 7}
+    assert len(grid.experts) == 200
+    assert all("-without7/" in path for path in grid.experts_of(validated))
+    on_test = with_recipe(tmp_path, selection="best_on_test").synthetic_sets.values()
+    assert not any("validation_per_class" in spec.recipe for spec in on_test)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gradients": "constant-memory"}, "recipe: mtt has no 'gradients'; allowed: .*gradient"),
+        ({"gradient": "none"}, "recipe.gradient: found 'none', allowed: unrolled, constant-memory"),
+        ({"experts": 2.5}, "recipe.experts: found 2.5, expected a value of type int"),
+        ({"max_start_epoch": 60}, "reads snapshots up to epoch 61"),
+    ],
+)
+def test_a_hyper_parameter_that_cannot_be_is_named(tmp_path, changes, message):
+    with pytest.raises(ElfError, match=message):
+        with_recipe(tmp_path, **changes)
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -10,6 +10,10 @@ SCALE_FILE = "config/scales/tiny.yaml"
 
 DM = "dm-convnet-w2-d3-in-ipc10-seed0"
 RANDOM = "random-ipc10-seed0"
+DSA, MTT = "dsa-convnet-w2-d3-in-ipc10-seed0", "mtt-convnet-w2-d3-in-ipc10-seed0"
+TESLA, FREPO = "tesla-convnet-w2-d3-in-ipc10-seed0", "frepo-frepoconv-w2-bn-ipc10-seed0"
+HERDING, K_CENTER, K_MEANS = "herding-ipc10-seed0", "k-center-ipc10-seed0", "k-means-ipc10-seed0"
+OTHERS = (DSA, MTT, TESLA, FREPO, HERDING, K_CENTER, K_MEANS)
 WIDE_TEACHER = "convnet-w8-d3-in"
 NARROW_TEACHER = "convnet-w2-d3-in"
 WIDEST_TEACHER, WIDER_VGG = "convnet-w16-d3-in", "vgg11-w2-bn"
@@ -38,16 +42,26 @@ EVALUATIONS = {
     (DM, RESNET, elf(front=0)),
     (DM, RESNET, elf(rear=0)),
     (DM, RESNET, elf(epoch=2)),
+    *((name, CONVNET, TASK) for name in OTHERS),
 }
 # Synthetic set, teacher, epoch.
 FEATURES = {(DM, WIDE_TEACHER, 1), (DM, WIDE_TEACHER, 2), (RANDOM, WIDE_TEACHER, 1), (DM, NARROW_TEACHER, 1)}
 CHECKPOINTS = {(WIDE_TEACHER, 1), (WIDE_TEACHER, 2), (NARROW_TEACHER, 1)}
 
 PREPARE = {"prepare_dataset datasets/digits/images.safetensors"}
-TABLE = {"draw_table tables/table05.md"}
+TABLE1, TABLE5 = {"draw_table tables/table01.md"}, {"draw_table tables/table05.md"}
 FIGURE3, FIGURE4 = {"draw_figure figures/figure3.pdf"}, {"draw_figure figures/figure4.pdf"}
+DRAWINGS = {"table01": TABLE1, "table05": TABLE5, "figure3": FIGURE3, "figure4": FIGURE4}
 REPORT = {"write_report report.html"}
-RESULTS = {"collect_results results.parquet"} | TABLE | FIGURE3 | FIGURE4 | REPORT
+
+
+def results(*experiments):
+    """What follows from evaluations that these tables and figures show."""
+    collected = {f"collect_experiment collected/{name}.parquet" for name in experiments}
+    return {"collect_results results.parquet"} | collected | set().union(*map(DRAWINGS.get, experiments)) | REPORT
+
+
+ALL_RESULTS = results(*DRAWINGS)
 
 
 def distill(*sets):
@@ -66,6 +80,10 @@ def features(which):
     return {f"extract_features features/digits/{name}/{net}-epoch{epoch}.safetensors" for name, net, epoch in which}
 
 
+def train_experts(*indices):
+    return {f"train_expert experts/digits/{CONVNET}/expert{index}.safetensors" for index in indices}
+
+
 def shard_of(name, network, cell, seeds="seeds0-1"):
     return f"evaluations/digits/{name}/{network}/{cell}/{seeds}.parquet"
 
@@ -75,18 +93,40 @@ def evaluate(which, seeds="seeds0-1"):
 
 
 OF_DM = {e for e in EVALUATIONS if e[0] == DM}
-OF_RANDOM = EVALUATIONS - OF_DM
+OF_RANDOM = {e for e in EVALUATIONS if e[0] == RANDOM}
 WITH_TEACHER = {e for e in EVALUATIONS if e[2] != TASK}
 WITH_ELF = WITH_TEACHER - {(DM, CONVNET_BN, KD)}
 ON_VGG = {e for e in EVALUATIONS if e[1] == VGG}
+ON_CONVNET = {e for e in EVALUATIONS if e[1] == CONVNET}
 
-AFTER_DM = distill(DM) | contact_sheets(DM) | features(f for f in FEATURES if f[0] == DM) | evaluate(OF_DM) | RESULTS
-AFTER_TEACHERS = train(CHECKPOINTS) | features(FEATURES) | evaluate(WITH_TEACHER) | RESULTS
+# What DM and teachers are shown in.
+OF_ELF = results("table05", "figure3", "figure4")
+
+
+def after_other(*sets):
+    """What follows from synthetic sets of Table 1."""
+    evaluations = evaluate((name, CONVNET, TASK) for name in sets)
+    return distill(*sets) | contact_sheets(*sets) | evaluations | results("table01")
+
+
+AFTER_DM = distill(DM) | contact_sheets(DM) | features(f for f in FEATURES if f[0] == DM) | evaluate(OF_DM) | OF_ELF
+AFTER_TEACHERS = train(CHECKPOINTS) | features(FEATURES) | evaluate(WITH_TEACHER) | OF_ELF
+AFTER_EXPERTS = train_experts(0, 1) | after_other(MTT, TESLA)
 AFTER_NEW_EPOCH = (
-    train({(WIDE_TEACHER, 3)}) | features({(DM, WIDE_TEACHER, 3)}) | evaluate({(DM, RESNET, elf(epoch=3))}) | RESULTS
+    train({(WIDE_TEACHER, 3)})
+    | features({(DM, WIDE_TEACHER, 3)})
+    | evaluate({(DM, RESNET, elf(epoch=3))})
+    | results("figure4")
 )
 EVERYTHING = (
-    PREPARE | AFTER_DM | distill(RANDOM) | contact_sheets(RANDOM) | AFTER_TEACHERS | evaluate(EVALUATIONS) | RESULTS
+    PREPARE
+    | AFTER_DM
+    | distill(RANDOM)
+    | contact_sheets(RANDOM)
+    | AFTER_TEACHERS
+    | AFTER_EXPERTS
+    | after_other(*OTHERS)
+    | evaluate(EVALUATIONS)
 )
 
 
@@ -105,40 +145,68 @@ def without(*paths):
 
 
 # Snakemake makes a lost file again only when something that is missing or stale needs it.
-DRAWN = ("results.parquet", "tables/table05.md")
+def drawn(experiment):
+    return "results.parquet", f"collected/{experiment}.parquet"
 
 
 # Edit, what it is done to, the jobs that become stale.
 EDITS = {
     "the plot of one figure": (code("elf/results/figure4.py"), FIGURE4 | REPORT),
     "what all plots share": (code("elf/results/plotting.py"), FIGURE3 | FIGURE4 | REPORT),
-    "the contact sheet": (code("elf/data/pictures.py"), contact_sheets(DM, RANDOM) | REPORT),
-    "the statistics": (code("elf/results/statistics.py"), TABLE | FIGURE3 | FIGURE4 | REPORT),
+    "the contact sheet": (code("elf/data/pictures.py"), contact_sheets(DM, RANDOM, *OTHERS) | REPORT),
+    "the statistics": (code("elf/results/statistics.py"), TABLE1 | TABLE5 | FIGURE3 | FIGURE4 | REPORT),
     "the DM module": (code("elf/distillation/dm.py"), AFTER_DM),
-    "the ELF objective": (code("elf/objectives/elf.py"), evaluate(WITH_ELF) | RESULTS),
-    "the kd objective": (code("elf/objectives/kd.py"), evaluate({(DM, CONVNET_BN, KD)}) | RESULTS),
-    "a family of evaluation networks": (code("elf/networks/vgg.py"), evaluate(ON_VGG) | RESULTS),
+    "the DSA module": (code("elf/distillation/dsa.py"), after_other(DSA)),
+    "the MTT module": (code("elf/distillation/mtt.py"), after_other(MTT)),
+    "the TESLA module": (code("elf/distillation/tesla.py"), after_other(TESLA)),
+    "the FrePo module": (code("elf/distillation/frepo.py"), after_other(FREPO)),
+    "a coreset": (code("elf/distillation/herding.py"), after_other(HERDING)),
+    "what trains experts": (code("elf/stages/train_expert.py"), AFTER_EXPERTS),
+    "the selection, which no set uses": (code("elf/distillation/selection.py"), set()),
+    "the ELF objective": (code("elf/objectives/elf.py"), evaluate(WITH_ELF) | OF_ELF),
+    "the kd objective": (code("elf/objectives/kd.py"), evaluate({(DM, CONVNET_BN, KD)}) | results("table05")),
+    "a family of evaluation networks": (code("elf/networks/vgg.py"), evaluate(ON_VGG) | results("table05")),
     "the family that also distils and teaches": (
         code("elf/networks/convnet.py"),
-        AFTER_DM | AFTER_TEACHERS | evaluate({(RANDOM, CONVNET, TASK)}),
+        AFTER_DM | AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(ON_CONVNET),
     ),
-    "the augmentation": (code("elf/data/augmentation.py"), AFTER_DM | AFTER_TEACHERS | evaluate(EVALUATIONS)),
+    "the training protocol": (
+        code("elf/training.py"),
+        # DSA trains its networks with it.
+        AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(EVALUATIONS),
+    ),
+    "the augmentation": (
+        code("elf/data/augmentation.py"),
+        AFTER_DM | AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(EVALUATIONS),
+    ),
     "the source of the images": (code("elf/data/sources/digits.py"), EVERYTHING),
     "the learning rate of DM": (text("config/recipes/dm.yaml", "value: 1.0\n", "value: 2.0\n"), AFTER_DM),
     "the weight decay of evaluations": (
         text("config/recipes/evaluation.yaml", "value: 0.0005", "value: 0.001"),
-        evaluate(EVALUATIONS) | RESULTS,
+        evaluate(EVALUATIONS) | ALL_RESULTS,
     ),
     "the learning rate of teachers": (
         text("config/recipes/teacher.yaml", "value: 0.01\n", "value: 0.02\n"),
         AFTER_TEACHERS,
     ),
-    "the title of a table": (text("config/experiments/table05.yaml", "title: ", "title: New "), TABLE | REPORT),
-    "the template of tables": (text("elf/results/templates/table.html.j2", "<table>", "<table >"), TABLE | REPORT),
+    "the learning rate of experts": (
+        text("config/recipes/expert.yaml", "value: 0.01\n", "value: 0.02\n"),
+        AFTER_EXPERTS,
+    ),
+    "how candidates would be compared": (
+        text("config/recipes/mtt.yaml", "  selection_every:\n    value: 100\n", "  selection_every:\n    value: 50\n"),
+        REPORT,
+    ),
+    "one expert more": (text(SCALE_FILE, "experts: 2}", "experts: 3}"), train_experts(2) | after_other(MTT)),
+    "the title of a table": (text("config/experiments/table05.yaml", "title: ", "title: New "), TABLE5 | REPORT),
+    "the template of tables": (
+        text("elf/results/templates/table.html.j2", "<table>", "<table >"),
+        TABLE1 | TABLE5 | REPORT,
+    ),
     "the template of the report": (text("elf/results/templates/report.html.j2", "</body>", "<hr></body>"), REPORT),
     "one seed more": (
         text(SCALE_FILE, "seeds: 2\n", "seeds: 3\n"),
-        evaluate(EVALUATIONS, "seeds2-2") | RESULTS,
+        evaluate(EVALUATIONS, "seeds2-2") | ALL_RESULTS,
     ),
     "one epoch more of a teacher": (text(SCALE_FILE, "[1, 2]", "[1, 2, 3]"), AFTER_NEW_EPOCH),
     "the width of one network": (
@@ -147,37 +215,50 @@ EDITS = {
         train({(WIDEST_TEACHER, 1)})
         | features({(DM, WIDEST_TEACHER, 1), (RANDOM, WIDEST_TEACHER, 1)})
         | evaluate((name, WIDER_VGG, elf(teacher=WIDEST_TEACHER)) for name in (DM, RANDOM))
-        | RESULTS,
+        | results("table05"),
     ),
     "a lost synthetic set": (
-        without(f"synthetic/digits/{RANDOM}/images.safetensors", shard_of(RANDOM, RESNET, TASK), *DRAWN),
+        without(f"synthetic/digits/{RANDOM}/images.safetensors", shard_of(RANDOM, RESNET, TASK), *drawn("table05")),
         distill(RANDOM)
         | contact_sheets(RANDOM)
         | features({(RANDOM, WIDE_TEACHER, 1)})
         | evaluate(OF_RANDOM)
-        | RESULTS,
+        | results("table05"),
+    ),
+    "a lost expert and what was made from it": (
+        without(
+            f"experts/digits/{CONVNET}/expert1.safetensors",
+            f"synthetic/digits/{MTT}/images.safetensors",
+            shard_of(MTT, CONVNET, TASK),
+            *drawn("table01"),
+        ),
+        train_experts(1) | after_other(MTT),
     ),
     "lost features": (
-        without(f"features/digits/{DM}/{WIDE_TEACHER}-epoch2.safetensors", shard_of(DM, RESNET, elf(epoch=2)), *DRAWN),
-        features({(DM, WIDE_TEACHER, 2)}) | evaluate({(DM, RESNET, elf(epoch=2))}) | RESULTS,
+        without(
+            f"features/digits/{DM}/{WIDE_TEACHER}-epoch2.safetensors",
+            shard_of(DM, RESNET, elf(epoch=2)),
+            *drawn("figure4"),
+        ),
+        features({(DM, WIDE_TEACHER, 2)}) | evaluate({(DM, RESNET, elf(epoch=2))}) | results("figure4"),
     ),
     "a lost checkpoint": (
         without(
             f"teachers/digits/{WIDE_TEACHER}/epoch2.safetensors",
             f"features/digits/{DM}/{WIDE_TEACHER}-epoch2.safetensors",
             shard_of(DM, RESNET, elf(epoch=2)),
-            *DRAWN,
+            *drawn("figure4"),
         ),
         train({(WIDE_TEACHER, 2)})
         | features({(DM, WIDE_TEACHER, 2)})
         | evaluate({(DM, RESNET, elf(epoch=2))})
-        | RESULTS,
+        | results("figure4"),
     ),
     "a file in the middle that nothing needs any more": (
         without(f"synthetic/digits/{RANDOM}/images.safetensors", f"teachers/digits/{WIDE_TEACHER}/epoch2.safetensors"),
         set(),
     ),
-    "a lost table": (without("tables/table05.csv"), TABLE),
+    "a lost table": (without("tables/table05.csv"), TABLE5),
 }
 
 
@@ -200,8 +281,10 @@ def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
     workflow.append("elf/objectives/elf.py", "\n\n# The end.\n")
     for other in ("data/sources/parquet.py", "networks/torchvision_models.py", "cli.py", "stages/show.py"):
         workflow.append(f"elf/{other}", "\nADDED_BY_A_TEST = 1\n")
-    workflow.edit(SCALE_FILE, "methods: [dm, random]\nexperiments: [table05, figure3, figure4]\n", "")
-    workflow.append(SCALE_FILE, "experiments: [table05, figure3, figure4]\nmethods: [dm, random]\n")
+    methods = "methods: [dm, dsa, mtt, tesla, frepo, random, herding, k-center, k-means]\n"
+    experiments = "experiments: [table01, table05, figure3, figure4]\n"
+    workflow.edit(SCALE_FILE, methods + experiments, "")
+    workflow.append(SCALE_FILE, experiments + methods)
     workflow.append("config/datasets.yaml", "\nother: {source: digits, side: 16, normalisation: digits}\n")
     for file in workflow.folder.rglob("*"):
         if file.is_file() and ".snakemake" not in file.parts:
@@ -220,8 +303,8 @@ def test_an_added_epoch_leaves_what_exists_untouched(workflow):
     after = workflow.content_ids()
     # The training holds an epoch more; it is no output, and nothing was made from it again.
     training = f"teachers/digits/{WIDE_TEACHER}/training.safetensors"
-    unchanged = set(before) - {"results.parquet", training}
+    unchanged = set(before) - {"results.parquet", "collected/figure4.parquet", training}
     assert {path: after[path] for path in unchanged} == {path: before[path] for path in unchanged}
     remade = {path for path in before if (workflow.results / path).stat().st_mtime_ns != times[path]}
-    assert remade == {"results.parquet", training}
+    assert remade == {"results.parquet", "collected/figure4.parquet", training}
     assert workflow.planned() == set()

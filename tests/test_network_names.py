@@ -15,6 +15,7 @@ norms = st.sampled_from(["in", "bn"])
 names = st.one_of(
     st.builds(NetworkName, st.just("convnet"), widths, st.integers(1, 9), norms),
     st.builds(NetworkName, st.sampled_from(["resnet18", "vgg11"]), widths, st.none(), norms),
+    st.builds(NetworkName, st.just("frepoconv"), widths, st.none(), st.sampled_from(["bn", "none"])),
     st.builds(lambda model: NetworkName("torchvision", model=model), st.from_regex("[a-z0-9_]+", fullmatch=True)),
 )
 
@@ -31,6 +32,8 @@ def test_parsing_undoes_writing(name):
         ("resnet18-bn", ("resnet18", 64, None, "bn", None)),
         ("resnet18-w8-bn", ("resnet18", 8, None, "bn", None)),
         ("vgg11-in", ("vgg11", 64, None, "in", None)),
+        ("frepoconv-w128-bn", ("frepoconv", 128, None, "bn", None)),
+        ("frepoconv-w64-none", ("frepoconv", 64, None, "none", None)),
         ("torchvision:mobilenet_v2", ("torchvision", None, None, None, "mobilenet_v2")),
     ],
 )
@@ -57,6 +60,10 @@ def test_standard_width_has_one_name():
         "resnet18-d3-in",
         "resnet34-in",
         "vgg11-w-in",
+        "frepoconv-bn",
+        "frepoconv-w128-in",
+        "frepoconv-w128-d3-bn",
+        "convnet-w128-d3-none",
         "vgg11-in\n",
         "torchvision:",
         "torchvision:../x",
@@ -74,6 +81,7 @@ def test_scaling_multiplies_the_width_only():
     assert str(parse("convnet-w128-d3-bn").scaled(0.125)) == "convnet-w16-d3-bn"
     assert str(parse("resnet18-bn").scaled(0.125)) == "resnet18-w8-bn"
     assert str(parse("vgg11-w8-in").scaled(8)) == "vgg11-in"
+    assert str(parse("frepoconv-w128-none").scaled(0.0625)) == "frepoconv-w8-none"
     assert parse("convnet-w192-d3-in").scaled(1 / 3).width == 64
     assert parse("torchvision:resnet18").scaled(1) == parse("torchvision:resnet18")
 
@@ -109,6 +117,8 @@ def test_scaling_refuses_what_is_no_width(text, multiplier):
         ("resnet18-w8-bn", 32, (64, 4, 4), "convnet-w64-d3-in"),
         ("vgg11-w8-in", 64, (64, 4, 4), "convnet-w64-d4-in"),
         ("vgg11-in", 224, (512, 14, 14), "convnet-w512-d4-in"),
+        ("frepoconv-w128-bn", 32, (512, 4, 4), "convnet-w512-d3-in"),
+        ("frepoconv-w128-none", 64, (512, 8, 8), "convnet-w512-d3-in"),
     ],
 )
 def test_feature_shapes_and_teachers(text, side, shape, teacher):
@@ -124,7 +134,9 @@ def test_torchvision_has_no_closed_form():
     assert matching_teacher("torchvision:mobilenet_v2", 32) is None
 
 
-@pytest.mark.parametrize(("text", "side"), [("convnet-w8-d6-in", 32), ("vgg11-in", 28), ("resnet18-in", 4)])
+@pytest.mark.parametrize(
+    ("text", "side"), [("convnet-w8-d6-in", 32), ("vgg11-in", 28), ("resnet18-in", 4), ("frepoconv-w8-bn", 7)]
+)
 def test_images_too_small(text, side):
     with pytest.raises(ElfError, match=rf"{text} needs .* found side {side}"):
         feature_shape(text, side)

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from elf.errors import ElfError
-from elf.networks import convnet, names, resnet, vgg
+from elf.networks import convnet, frepoconv, names, resnet, vgg
 from elf.networks.building import build_network
 from elf.networks.split import initialise, normalisation
 
-FAMILIES = {"convnet": convnet, "resnet18": resnet, "vgg11": vgg}
+FAMILIES = {"convnet": convnet, "resnet18": resnet, "vgg11": vgg, "frepoconv": frepoconv}
 SPLIT_COUNTS = [
     ("convnet-w128-d3", 32, 10, 299_520, 20_490),
     ("convnet-w128-d3", 32, 100, 299_520, 204_900),
@@ -110,14 +110,16 @@ def test_feature_maps_of_the_tables(name, side, shape, norm):
 
 
 @given(
-    name=st.sampled_from(["convnet-w{}-d2-{}", "convnet-w{}-d4-{}", "resnet18-w{}-{}", "vgg11-w{}-{}"]),
+    name=st.sampled_from(
+        ["convnet-w{}-d2-{}", "convnet-w{}-d4-{}", "resnet18-w{}-{}", "vgg11-w{}-{}", "frepoconv-w{}-{}"]
+    ),
     width=st.integers(1, 4),
     norm=st.sampled_from(["in", "bn"]),
     side=st.integers(32, 140),
     classes=st.integers(1, 12),
 )
 def test_closed_form_feature_shape_holds_for_any_width_and_side(name, width, norm, side, classes):
-    name = name.format(width, norm)
+    name = name.format(width, "none" if name.startswith("frepoconv") and norm == "in" else norm)
     network = skeleton(name, classes, side)
     features = network.front(torch.empty(2, 3, side, side, device="meta"))
     assert tuple(features.shape[1:]) == names.feature_shape(name, side)
@@ -332,3 +334,63 @@ def test_building_checks_the_teachers_map():
 def test_building_refuses_images_too_small(name, side):
     with pytest.raises(ElfError, match="needs images of side"):
         build_network(name, classes=10, side=side, generator=seeded(0))
+
+
+# --- FrePo's ConvNet ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["bn", "none"])
+@pytest.mark.parametrize(("width", "side", "classes"), [(128, 32, 10), (128, 64, 200), (8, 32, 100)])
+def test_parameters_of_frepoconv(width, side, classes, norm):
+    kernels = 9 * (3 * width + width * 2 * width + 2 * width * 4 * width)
+    front = kernels + 7 * width + (2 * (width + 2 * width) if norm == "bn" else 0)
+    rear = 4 * width * (side // 8) ** 2 * classes + classes
+    network = skeleton(f"frepoconv-w{width}-{norm}", classes, side)
+    assert (count(network.front), count(network.rear)) == (front, rear)
+
+
+@pytest.mark.parametrize("norm", ["bn", "none"])
+def test_frepoconv_equals_functions_alone(norm):
+    """Batch normalisation before the convolution of the second and third block, over batch and positions."""
+    network = build_network(f"frepoconv-w4-{norm}", classes=5, side=16, generator=seeded(0)).double()
+    images = torch.randn(6, 3, 16, 16, generator=seeded(1), dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded(parameter.numel()), dtype=torch.float64)
+    parameters = iter(list(network.parameters()))
+    x = images
+    for block in range(3):
+        if norm == "bn" and block > 0:
+            weight, bias = (next(parameters)[:, None, None] for _ in range(2))
+            mean = x.mean((0, 2, 3), keepdim=True)
+            x = (x - mean) / (((x - mean) ** 2).mean((0, 2, 3), keepdim=True) + 1e-5).sqrt() * weight + bias
+        x = F.avg_pool2d(F.conv2d(x, next(parameters), next(parameters), padding=1).relu(), 2)
+    torch.testing.assert_close(network.front(images), x)
+    torch.testing.assert_close(network(images), x.flatten(1) @ next(parameters).T + next(parameters))
+
+
+def test_frepoconv_keeps_a_tenth_of_the_old_running_average():
+    network = build_network("frepoconv-w4-bn", classes=5, side=16, generator=seeded(0))
+    images = torch.randn(6, 3, 16, 16, generator=seeded(1))
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert [layer.num_features for layer in norms] == [4, 8]
+    inputs = []
+    norms[0].register_forward_pre_hook(lambda layer, given: inputs.append(given[0].detach()))
+    for _ in range(2):
+        network(images)
+    mean = inputs[0].mean((0, 2, 3))
+    torch.testing.assert_close(norms[0].running_mean, 0.1 * 0.9 * mean + 0.9 * mean)
+
+
+def test_frepoconv_starts_with_lecun_normal_kernels_and_zero_biases():
+    """Variance 1 / fan in, nothing beyond two standard deviations of the normal that was cut."""
+    network = build_network("frepoconv-w128-bn", classes=10, side=32, generator=seeded(0))
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 4
+    for layer in layers:
+        fan_in = layer.weight[0].numel()
+        torch.testing.assert_close(layer.weight.var().item() * fan_in, 1.0, rtol=0.05, atol=0)
+        assert abs(layer.weight.mean().item()) < 0.05 * fan_in**-0.5
+        cut = 2 * fan_in**-0.5 / 0.8796256610342398
+        assert 0.97 * cut < layer.weight.abs().max() <= cut * (1 + 1e-6)
+        assert not layer.bias.any()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf.data.images import Dataset, LabelledImages, indices_by_class, subset
-from elf.data.preprocessing import CONSTANTS, ZCA, Normalisation, fit_zca, from_tensors, normalisation
+from elf.data.preprocessing import CONSTANTS, WHITENED, ZCA, Normalisation, fit, fit_zca, from_tensors, normalisation
 from elf.errors import ElfError
 
 
@@ -152,6 +152,45 @@ class TestZCA:
         assert isinstance(again, ZCA)
         assert torch.equal(again.transform(images), zca.transform(images))
         assert torch.equal(again.inverse(images), zca.inverse(images))
+
+    @pytest.mark.parametrize(("count", "side"), [(400, 4), (100, 8)])
+    def test_the_whitening_of_frepo_against_numpy(self, count, side):
+        """Standardised pixels, explicitly; with fewer images than values what has no rank is left alone."""
+        images = correlated_images(count, side)
+        mean, std = (np.repeat(values, side * side) for values in CONSTANTS["frepo-cifar10"])
+        rows = (images.numpy().reshape(count, -1) / 255 - mean) / std
+        centred = rows - rows.mean(0)
+        size = rows.shape[1]
+        covariance_matrix = centred.T @ centred / count
+        vectors, singular, _ = np.linalg.svd(
+            covariance_matrix + 0.1 * np.trace(covariance_matrix) / size * np.eye(size)
+        )
+        powers = singular**-0.5
+        powers[count - 1 :] = 1
+        matrix = vectors @ np.diag(powers) @ vectors.T
+        zca = fit("frepo-cifar10-zca", images)
+        np.testing.assert_allclose(zca.transform(images).numpy().reshape(count, -1), centred @ matrix, atol=2e-5)
+        others = random_images(5, side, seed=1)
+        expected = ((others.numpy().reshape(5, -1) / 255 - mean) / std - rows.mean(0)) @ matrix
+        np.testing.assert_allclose(zca.transform(others).numpy().reshape(5, -1), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(zca.inverse(zca.transform(others)).numpy(), others.numpy() / 255, atol=1e-4)
+
+    def test_covariance_whitened_as_in_frepo_has_the_closed_form(self):
+        images = correlated_images(600, 4)
+        std = np.repeat(CONSTANTS["frepo-cifar100"][1], 16)
+        before = np.linalg.eigvalsh(np.cov(images.numpy().reshape(600, -1) / 255 / std, rowvar=False, ddof=0))
+        whitened = fit("frepo-cifar100-zca", images).transform(images).double().numpy().reshape(600, -1)
+        after = np.linalg.eigvalsh(np.cov(whitened, rowvar=False, ddof=0))
+        np.testing.assert_allclose(after, before / (before + 0.1 * before.mean()), atol=1e-5)
+
+    def test_names_of_whitenings(self):
+        images = correlated_images(50, 4)
+        assert all(isinstance(fit(name, images), ZCA) and name.endswith("zca") for name in WHITENED)
+        assert {constants for constants in WHITENED.values() if constants} <= CONSTANTS.keys()
+        assert torch.equal(fit("zca", images).matrix, fit_zca(images).matrix)
+        assert fit("cifar", images) == normalisation("cifar")
+        with pytest.raises(ElfError, match="'whitened' is unknown"):
+            fit("whitened", images)
 
     def test_one_image_is_too_few(self):
         with pytest.raises(ElfError, match="at least 2"):

@@ -24,6 +24,14 @@ CONSTANTS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float
     "digits": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
+WHITENED = {
+    "zca": None,
+    "frepo-cifar10-zca": "frepo-cifar10",
+    "frepo-cifar100-zca": "frepo-cifar100",
+    "frepo-tiny-imagenet-zca": "frepo-tiny-imagenet",
+}
+"""Normalisations that whiten: the constants with which FrePo standardises first, None for pixels as they are."""
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -70,7 +78,8 @@ class ZCA:
     mean : Tensor of float32, shape (3 * side * side,)
         Mean training image, pixels in [0, 1], flattened channels first.
     matrix, inverse_matrix : Tensor of float32, shape (3 * side * side, 3 * side * side)
-        The whitening transform and its inverse, both symmetric.
+        The whitening transform and its inverse. Symmetric where pixels are whitened as they are; where they are
+        standardised first, the division by the standard deviations is part of the transform.
     """
 
     mean: Tensor
@@ -111,6 +120,20 @@ def normalisation(name: str) -> Normalisation:
     return Normalisation(*CONSTANTS[name])
 
 
+def fit(name: str, train: Tensor) -> Normalisation | ZCA:
+    """Return the preprocessing of this name, fitted on ``train`` (n, 3, side, side) of uint8 if it whitens.
+
+    Raises
+    ------
+    ElfError
+        If there is none of that name, or if there are too few images to whiten.
+    """
+    if name not in WHITENED:
+        return normalisation(name)
+    constants = WHITENED[name]
+    return fit_zca(train) if constants is None else fit_frepo_zca(train, normalisation(constants))
+
+
 def fit_zca(train: Tensor, *, epsilon: float = 0.1) -> ZCA:
     """Fit ZCA whitening as the official code of MTT, TESLA and ELF does, in float64.
 
@@ -135,6 +158,59 @@ def fit_zca(train: Tensor, *, epsilon: float = 0.1) -> ZCA:
     ElfError
         If there are fewer than 2 images.
     """
+    mean, scatter = _mean_and_scatter(train)
+    eigenvalues, vectors = torch.linalg.eigh(scatter.div_(len(train) - 1))
+    scale = (eigenvalues + epsilon).sqrt()
+    return ZCA(
+        mean=mean.float(),
+        matrix=((vectors / scale) @ vectors.T).float(),
+        inverse_matrix=((vectors * scale) @ vectors.T).float(),
+    )
+
+
+def fit_frepo_zca(train: Tensor, constants: Normalisation, *, ratio: float = 0.1) -> ZCA:
+    """Fit the whitening of the official code of FrePo, in float64.
+
+    With the covariance ``C = Xc' Xc / n`` of the images standardised by ``constants``, centred and flattened to
+    ``d`` values, and ``C + ratio * trace(C) / d * I = U diag(l) U'``: ``U diag(l^(-1/2)) U'``. With fewer images
+    than ``d``, the values ``l^(-1/2)`` of directions in which no training image deviates are replaced by 1: those
+    after the ``n - 1`` largest of ``l``. (The official code spares one more, some direction among them.)
+
+    Parameters
+    ----------
+    train : Tensor of uint8, shape (n, 3, side, side)
+        Training images, at least 2. Memory as for :func:`fit_zca`.
+    constants : Normalisation
+    ratio : float
+        Of what is added to every eigenvalue to their mean.
+
+    Returns
+    -------
+    ZCA
+        Of pixels in [0, 1], on the device of ``train``: the mean of the constants drops out of the centred images,
+        and the division by their standard deviations is part of the matrix.
+
+    Raises
+    ------
+    ElfError
+        If there are fewer than 2 images.
+    """
+    mean, scatter = _mean_and_scatter(train)
+    std = torch.tensor(constants.std, dtype=torch.float64, device=train.device).repeat_interleave(len(mean) // 3)
+    covariance = scatter.div_(len(train)).div_(std).div_(std[:, None])
+    eigenvalues, vectors = torch.linalg.eigh(covariance)
+    scale = (eigenvalues + ratio * eigenvalues.mean()).sqrt()
+    if len(train) < len(scale):
+        scale[: len(scale) - (len(train) - 1)] = 1  # they ascend
+    return ZCA(
+        mean=mean.float(),
+        matrix=(((vectors / scale) @ vectors.T) / std[:, None]).float(),
+        inverse_matrix=(((vectors * scale) @ vectors.T) * std).float(),
+    )
+
+
+def _mean_and_scatter(train: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (d,) of flattened pixels in [0, 1] and the sum (d, d) of the products of what deviates."""
     _require_bytes(train)
     if len(train) < 2:
         raise ElfError(f"ZCA whitening: found {len(train)} training image(s), at least 2 are needed")
@@ -142,17 +218,11 @@ def fit_zca(train: Tensor, *, epsilon: float = 0.1) -> ZCA:
     # Sums of bytes are exact in int64, so the mean does not depend on the chunks.
     total = sum(chunk.sum(0, dtype=torch.int64) for chunk in flat.split(CHUNK))
     mean = total.to(torch.float64) / (255 * len(flat))
-    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=train.device)
+    scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=train.device)
     for chunk in flat.split(CHUNK):
         centred = chunk.to(torch.float64) / 255 - mean
-        covariance.addmm_(centred.T, centred)
-    eigenvalues, vectors = torch.linalg.eigh(covariance.div_(len(flat) - 1))
-    scale = (eigenvalues + epsilon).sqrt()
-    return ZCA(
-        mean=mean.float(),
-        matrix=((vectors / scale) @ vectors.T).float(),
-        inverse_matrix=((vectors * scale) @ vectors.T).float(),
-    )
+        scatter.addmm_(centred.T, centred)
+    return mean, scatter
 
 
 def from_tensors(tensors: dict[str, Tensor]) -> Normalisation | ZCA:

@@ -1,6 +1,6 @@
 """What every distillation method takes and gives: real images in, a synthetic set out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +57,41 @@ def indices_by_class(dataset: RealImages) -> list[Tensor]:
     return [torch.nonzero(labels == label).flatten() for label in range(dataset.classes)]
 
 
+def hold_out(dataset: RealImages, per_class: int) -> tuple[RealImages, RealImages]:
+    """Split off the last images of every class, on which synthetic sets can be compared without the test set.
+
+    Parameters
+    ----------
+    dataset : RealImages
+    per_class : int
+        Images of each class to split off; with 0 the first set is the dataset itself, and the second is empty.
+
+    Returns
+    -------
+    kept, held : RealImages
+        Both in the order of the dataset.
+
+    Raises
+    ------
+    ElfError
+        If a class would be left without images.
+    """
+    held = torch.zeros(len(dataset.labels), dtype=torch.bool)
+    for label, members in enumerate(indices_by_class(dataset)):
+        if 0 < per_class >= len(members):
+            raise ElfError(
+                f"class {label} has {len(members)} training images, of which {per_class} cannot be held out; "
+                "lower validation_per_class or use a dataset with more images per class"
+            )
+        held[members[len(members) - per_class :]] = True
+    return (dataset if per_class == 0 else _where(dataset, ~held)), _where(dataset, held)
+
+
+def _where(dataset: RealImages, mask: Tensor) -> RealImages:
+    images, labels = dataset.images[mask.to(dataset.images.device)], dataset.labels[mask.to(dataset.labels.device)]
+    return RealImages(images, labels, dataset.classes)
+
+
 def sample(images: Tensor, members: Sequence[Tensor], batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Draw ``batch`` distinct images of every class, all of a class that has fewer.
 
@@ -102,6 +137,32 @@ def real_initialisation(dataset: RealImages, ipc: int, generator: torch.Generato
     ElfError
         If a class has fewer than ``ipc`` images.
     """
+    return choose_real_images(
+        dataset, ipc, lambda members: members[torch.randperm(len(members), generator=generator)[:ipc]]
+    )
+
+
+def choose_real_images(dataset: RealImages, ipc: int, choose: Callable[[Tensor], Tensor]) -> SyntheticSet:
+    """Return a set of real images, copied, which a function chooses class by class.
+
+    Parameters
+    ----------
+    dataset : RealImages
+    ipc : int
+        Images per class.
+    choose : callable (positions of the images of a class) -> positions of ``ipc`` of them
+        Called for one class after the other; all positions are on the CPU.
+
+    Returns
+    -------
+    SyntheticSet
+        ``classes * ipc`` images in class-major order, on the device of the dataset.
+
+    Raises
+    ------
+    ElfError
+        If a class has fewer than ``ipc`` images.
+    """
     chosen = []
     for label, members in enumerate(indices_by_class(dataset)):
         if len(members) < ipc:
@@ -109,7 +170,7 @@ def real_initialisation(dataset: RealImages, ipc: int, generator: torch.Generato
                 f"class {label} has {len(members)} training images, fewer than ipc = {ipc}; "
                 "lower ipc or use a dataset with more images per class"
             )
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:ipc]])
+        chosen.append(choose(members))
     labels = torch.arange(dataset.classes).repeat_interleave(ipc)
     device = dataset.images.device
     return SyntheticSet(dataset.images[torch.cat(chosen).to(device)], labels.to(device))

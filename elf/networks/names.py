@@ -19,6 +19,7 @@ MODULES = {
     "convnet": "elf.networks.convnet",
     "resnet18": "elf.networks.resnet",
     "vgg11": "elf.networks.vgg",
+    "frepoconv": "elf.networks.frepoconv",
     "torchvision": "elf.networks.torchvision_models",
 }
 
@@ -26,11 +27,13 @@ _NUMBER = "[1-9][0-9]*"
 _PATTERN = re.compile(
     rf"(?P<convnet>convnet)-w(?P<convnet_width>{_NUMBER})-d(?P<depth>{_NUMBER})-(?P<convnet_norm>in|bn)"
     rf"|(?P<family>resnet18|vgg11)(-w(?P<width>{_NUMBER}))?-(?P<norm>in|bn)"
+    rf"|(?P<frepoconv>frepoconv)-w(?P<frepoconv_width>{_NUMBER})-(?P<frepoconv_norm>bn|none)"
     r"|(?P<torchvision>torchvision):(?P<model>[a-z0-9_]+)"
 )
 _ALLOWED = (
-    "convnet-w<width>-d<depth>-<in|bn>, resnet18[-w<base width>]-<in|bn>, vgg11[-w<base width>]-<in|bn> or "
-    "torchvision:<model>, for example convnet-w128-d3-in, resnet18-bn, vgg11-w8-in, torchvision:mobilenet_v2"
+    "convnet-w<width>-d<depth>-<in|bn>, resnet18[-w<base width>]-<in|bn>, vgg11[-w<base width>]-<in|bn>, "
+    "frepoconv-w<width>-<bn|none> or torchvision:<model>, for example convnet-w128-d3-in, resnet18-bn, vgg11-w8-in, "
+    "frepoconv-w128-bn, torchvision:mobilenet_v2"
 )
 
 
@@ -41,13 +44,14 @@ class NetworkName:
     Attributes
     ----------
     family : str
-        ``"convnet"``, ``"resnet18"``, ``"vgg11"`` or ``"torchvision"``.
+        ``"convnet"``, ``"resnet18"``, ``"vgg11"``, ``"frepoconv"`` or ``"torchvision"``.
     width : int or None
-        Channels of every ConvNet block, or of the first ResNet18 stage or VGG11 layer; None for torchvision.
+        Channels of every ConvNet block, or of the first ResNet18 stage, VGG11 layer or FrePo block; None for
+        torchvision.
     depth : int or None
         Blocks of a ConvNet; None for the others.
     norm : str or None
-        ``"in"`` (instance normalisation) or ``"bn"`` (batch normalisation); None for torchvision.
+        ``"in"`` (instance normalisation), ``"bn"`` (batch normalisation) or ``"none"``; None for torchvision.
     model : str or None
         What torchvision calls the network; None for the others.
     """
@@ -63,6 +67,8 @@ class NetworkName:
             return f"torchvision:{self.model}"
         if self.family == "convnet":
             return f"convnet-w{self.width}-d{self.depth}-{self.norm}"
+        if self.family == "frepoconv":
+            return f"frepoconv-w{self.width}-{self.norm}"
         width = "" if self.width == STANDARD_WIDTH else f"-w{self.width}"
         return f"{self.family}{width}-{self.norm}"
 
@@ -83,7 +89,7 @@ class NetworkName:
             return self
         if self.width is None:
             raise ElfError(
-                f"width multiplier {multiplier}: {self} has no width to scale; use 1, or a convnet, resnet18 or vgg11"
+                f"width multiplier {multiplier}: {self} has no width to scale; use 1, or a network whose name has one"
             )
         exact = self.width * multiplier
         width = round(exact) if math.isfinite(exact) else 0
@@ -117,6 +123,8 @@ def parse(name: str) -> NetworkName:
         return NetworkName("torchvision", model=match["model"])
     if match["convnet"]:
         return NetworkName("convnet", int(match["convnet_width"]), int(match["depth"]), match["convnet_norm"])
+    if match["frepoconv"]:
+        return NetworkName("frepoconv", int(match["frepoconv_width"]), norm=match["frepoconv_norm"])
     return NetworkName(match["family"], int(match["width"] or STANDARD_WIDTH), norm=match["norm"])
 
 
@@ -142,12 +150,14 @@ def feature_shape(name: str | NetworkName, side: int) -> tuple[int, int, int] | 
     network = parse(str(name))
     if network.family == "torchvision":
         return None
-    smallest = {"convnet": 2 ** (network.depth or 0), "resnet18": 8, "vgg11": 32}[network.family]
+    smallest = {"convnet": 2 ** (network.depth or 0), "resnet18": 8, "vgg11": 32, "frepoconv": 8}[network.family]
     if side < smallest:
         raise ElfError(f"{network} needs images of side {smallest} or more, found side {side}")
     large = side >= LARGE_SIDE
     if network.family == "convnet":
         channels, height = network.width, side >> network.depth
+    elif network.family == "frepoconv":
+        channels, height = 4 * network.width, side >> 3
     elif network.family == "resnet18":
         channels, height = (4 if large else 8) * network.width, math.ceil(side / (16 if large else 8))
     else:

@@ -9,11 +9,14 @@ METHOD_LABELS = {
     "tesla": "TESLA",
     "frepo": "FrePo",
     "random": "Random real images",
+    "herding": "Herding",
+    "k-center": "k-center",
+    "k-means": "k-means",
 }
 DATASET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny-imagenet": "Tiny ImageNet"}
-FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11"}
+FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11", "frepoconv": "FrePo-Conv"}
 NORM_ORDER = ("in", "bn")
-OBJECTIVE_LABELS = {"task": "baseline", "elf": "+ ELF", "kd": "+ KD"}
+OBJECTIVE_LABELS = {"task": "baseline", "elf": "+ ELF", "kd": "+ KD", "frepo": "FrePo protocol"}
 DISTANCE_LABELS = {"ce": "CE", "mae": "MAE", "mse": "MSE", "cos": "Cos"}
 SETTING_LABELS = {
     "distance": "distance",
@@ -80,6 +83,14 @@ def network_order(name: str) -> tuple:
     )
 
 
+VARIANT_LABELS = {
+    "best_on_test": "selected on the test set",
+    "validation": "selected on validation images",
+    "mse": "MSE distance",
+    "constant-memory": "constant-memory gradient",
+}
+
+
 def setting_label(column: str, value) -> str:
     """Return a setting and its value for print, such as ``λ front 0.5`` or ``teacher epoch 30``."""
     return f"{SETTING_LABELS.get(column, column)} {value_label(column, value)}"
@@ -95,6 +106,8 @@ def value_label(column: str, value) -> str:
         return method_label(value)
     if column in ("dataset", "paper_dataset"):
         return dataset_label(value)
+    if column == "synthetic_variant":
+        return VARIANT_LABELS.get(value, value)
     if column == "distance":
         return DISTANCE_LABELS.get(value, value)
     return network_label(value, short=False) if column.endswith("network") else value

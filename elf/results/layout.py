@@ -100,7 +100,10 @@ def _group_labels(sets: list[tuple]) -> list[str]:
     names = []
     for key in keys:
         same = [other for other in keys if other["method"] == key["method"]]
-        differing = [c for c in SET_COLUMNS if len({other[c] for other in same}) > 1]
+        # A variant is named even where it stands alone: a set selected on the test set must not pass for another.
+        differing = [
+            c for c in SET_COLUMNS if len({other[c] for other in same}) > 1 or (c == "synthetic_variant" and key[c])
+        ]
         parts = [labels.setting_label(column, key[column]) for column in differing]
         names.append(", ".join([labels.method_label(key["method"]), *parts]))
     return names

@@ -10,6 +10,7 @@ RESULTS = pyarrow.schema(
         ("dataset", pyarrow.string()),
         ("data_source", pyarrow.string()),
         ("method", pyarrow.string()),
+        ("synthetic_variant", pyarrow.string()),
         ("distill_network", pyarrow.string()),
         ("ipc", pyarrow.int64()),
         ("distill_seed", pyarrow.int64()),

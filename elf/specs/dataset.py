@@ -14,7 +14,7 @@ class DatasetSpec(Spec):
     Attributes
     ----------
     name : str
-        Name in the configuration, for example ``cifar10``; with ``-zca`` behind it when whitened.
+        Name in the configuration, for example ``cifar10``; with ``-zca`` or ``-frepo`` behind it when whitened.
     source : str
         How the images are stored; one reader in ``elf/data/sources`` each.
     location : str or None
@@ -22,7 +22,8 @@ class DatasetSpec(Spec):
     side : int
         Height and width of the images in pixels; other sizes are resized.
     normalisation : str
-        Name of the constants (mean and standard deviation per channel), or ``zca``.
+        Name of the constants (mean and standard deviation per channel), or of a whitening, which ends with
+        ``zca``.
     train_per_class, test_per_class : int or None
         Keep only the first images of each class; None keeps all.
     """

@@ -1,12 +1,12 @@
 """What determines an evaluation: a network trained on a synthetic set, tested on real images."""
 
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from elf.specs.base import Spec
-from elf.specs.training import TrainingRecipe
+from elf.specs.training import FrepoRecipe, TrainingRecipe
 
 ELF_TERMS = ("front+rear+task", "rear+task", "front+task", "front+rear")
 
@@ -16,8 +16,9 @@ class Objective(Spec):
 
     Attributes
     ----------
-    name : {"task", "elf", "kd"}
-        ``task`` is the baseline, ``elf`` the method of the paper, ``kd`` plain logit distillation.
+    name : {"task", "elf", "kd", "frepo"}
+        ``task`` is the baseline, ``elf`` the method of the paper, ``kd`` plain logit distillation, ``frepo`` the
+        squared loss of FrePo, which comes with a training protocol of its own.
     terms : str or None
         Loss terms of ``elf`` (Table 9 of the paper); ``front+rear+task`` is ELF itself.
     distance : str or None
@@ -28,7 +29,7 @@ class Objective(Spec):
         Of ``kd``.
     """
 
-    name: Literal["task", "elf", "kd"]
+    name: Literal["task", "elf", "kd", "frepo"]
     terms: Literal[ELF_TERMS] | None = None
     distance: Literal["ce", "mae", "mse", "cos"] | None = None
     lambda_front: float | None = Field(default=None, ge=0)
@@ -40,11 +41,11 @@ class Objective(Spec):
     @property
     def needs_teacher(self) -> bool:
         """Whether a teacher's features or logits enter the loss."""
-        return self.name != "task"
+        return self.name in ("elf", "kd")
 
     @property
     def label(self) -> str:
-        """Name in results and tables: ``task``, ``elf``, ``elf[rear+task]``, ``kd``."""
+        """Name in results and tables: ``task``, ``elf``, ``elf[rear+task]``, ``kd``, ``frepo``."""
         return self.name if self.terms in (None, "front+rear+task") else f"{self.name}[{self.terms}]"
 
     @property
@@ -55,13 +56,18 @@ class Objective(Spec):
     @property
     def slug(self) -> str:
         """Part of a path that tells this objective from every other."""
-        if self.name == "task":
-            return "task"
+        if self.name in ("task", "frepo"):
+            return self.name
         if self.name == "kd":
             return f"kd-temperature{self.temperature:g}-weight{self.weight:g}"
         terms = "" if self.terms == "front+rear+task" else f"-{self.terms}"
         variant = "" if self.variant == "official" else f"-{self.variant}"
         return f"elf{terms}-{self.distance}-front{self.lambda_front:g}-rear{self.lambda_rear:g}{variant}"
+
+
+def _recipe_kind(recipe) -> str:
+    steps = "steps" in recipe if isinstance(recipe, dict) else isinstance(recipe, FrepoRecipe)
+    return "FrepoRecipe" if steps else "TrainingRecipe"
 
 
 class EvaluationSpec(Spec):
@@ -77,8 +83,8 @@ class EvaluationSpec(Spec):
         What is minimised.
     teacher_network, teacher_epoch : str and int, or None
         The teacher checkpoint that the features come from.
-    recipe : TrainingRecipe
-        Protocol of the paper's evaluations.
+    recipe : TrainingRecipe or FrepoRecipe
+        Protocol of the paper's evaluations; for the objective ``frepo`` that of FrePo.
     seeds : tuple of int
         One network is trained and tested for each.
     """
@@ -89,8 +95,19 @@ class EvaluationSpec(Spec):
     objective: Objective
     teacher_network: str | None = None
     teacher_epoch: int | None = None
-    recipe: TrainingRecipe
+    recipe: Annotated[
+        Annotated[TrainingRecipe, Tag("TrainingRecipe")] | Annotated[FrepoRecipe, Tag("FrepoRecipe")],
+        Discriminator(_recipe_kind),
+    ]
     seeds: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_protocol(self) -> Self:
+        if (self.objective.name == "frepo") != isinstance(self.recipe, FrepoRecipe):
+            raise ValueError(
+                f"the objective {self.objective.name} cannot be trained with a {type(self.recipe).__name__}"
+            )
+        return self
 
     @property
     def path(self) -> PurePosixPath:

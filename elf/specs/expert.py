@@ -54,3 +54,9 @@ class ExpertSpec(Spec):
     def path(self) -> PurePosixPath:
         """Where the trajectory lies below the results folder."""
         return self.folder / f"expert{self.index}.safetensors"
+
+
+def snapshots(max_start_epoch: int, expert_epochs: int) -> tuple[int, ...]:
+    """Return the epochs that trajectory matching can read: every start, and what lies ``expert_epochs`` after it."""
+    starts = range(max_start_epoch)
+    return tuple(sorted({*starts, *(start + expert_epochs for start in starts)}))

@@ -1,8 +1,8 @@
-"""How a network is trained: shared by evaluations, teachers and expert trajectories."""
+"""How a network is trained: shared by evaluations, teachers and expert trajectories; and FrePo's own way."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from elf.specs.base import Spec
 
@@ -46,3 +46,39 @@ class TrainingRecipe(Spec):
     def drop_after(self) -> int | None:
         """Index of the pass after which the learning rate drops; None for a constant rate."""
         return self.epochs // 2 + 1 if self.lr_drop else None
+
+
+class FrepoRecipe(Spec):
+    """Hyper-parameters of FrePo's own evaluation, with Adam and a number of steps instead of epochs.
+
+    Attributes
+    ----------
+    steps : int
+        Number of steps; 0 takes the one that the official script has for the size of the set.
+    lr : float
+        Of Adam, after a linear rise over ``warmup_steps`` and before the cosine to ``lr_final_fraction`` of it.
+    warmup_steps : int
+    lr_final_fraction : float
+    batch_size : int
+        Images a step; a smaller set is one batch.
+    augmentation : str
+        See `elf.data.frepo_augmentation`.
+    """
+
+    steps: int = Field(ge=0)
+    lr: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    lr_final_fraction: float = Field(ge=0, le=1)
+    batch_size: int = Field(ge=1)
+    augmentation: Literal["flip_color_zoom_rotate_translate_cutout", "none"]
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if 0 < self.steps <= self.warmup_steps:
+            raise ValueError(f"warmup_steps must be fewer than steps, found {self.warmup_steps} of {self.steps}")
+        return self
+
+    @property
+    def epochs(self) -> None:
+        """Not what this protocol counts."""
+        return None

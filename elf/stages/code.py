@@ -8,6 +8,7 @@ from elf.fingerprint import fingerprint
 from elf.networks.names import parse
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import EvaluationSpec
+from elf.specs.expert import ExpertSpec
 from elf.specs.features import FeaturesSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
@@ -21,8 +22,19 @@ def prepare_dataset_code(spec: DatasetSpec) -> str:
 
 def distill_code(spec: SyntheticSpec) -> str:
     """Return the fingerprint of what makes this synthetic set."""
-    network = [parse(spec.network).module] if spec.network else []
-    return fingerprint("elf.stages.distill", f"elf.distillation.{spec.method}", *network)
+    roots = [parse(spec.network).module] if spec.network else []
+    if "experts" in spec.recipe:
+        roots.append("elf.artifacts.experts")
+    if spec.module == "imported":
+        roots.append("elf.importing.using")
+    if spec.recipe.get("selection", "final") != "final":
+        roots.append("elf.distillation.selection")
+    return fingerprint("elf.stages.distill", f"elf.distillation.{spec.module}", *roots)
+
+
+def train_expert_code(spec: ExpertSpec) -> str:
+    """Return the fingerprint of what trains this expert."""
+    return fingerprint("elf.stages.train_expert", parse(spec.network).module)
 
 
 def train_teacher_code(spec: TeacherSpec) -> str:
@@ -37,5 +49,7 @@ def extract_features_code(spec: FeaturesSpec) -> str:
 
 def evaluate_code(spec: EvaluationSpec) -> str:
     """Return the fingerprint of what makes this evaluation."""
-    objective = f"elf.objectives.{spec.objective.name}"
-    return fingerprint("elf.stages.evaluate", objective, parse(spec.network).module)
+    roots = [f"elf.objectives.{spec.objective.name}", parse(spec.network).module]
+    if spec.objective.name == "frepo":
+        roots.append("elf.frepo_evaluation")
+    return fingerprint("elf.stages.evaluate", *roots)

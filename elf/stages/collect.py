@@ -63,6 +63,7 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
         "dataset": spec.dataset,
         "data_source": source,
         "method": synthetic["method"],
+        "synthetic_variant": synthetic["variant"],
         "distill_network": synthetic["network"],
         "ipc": synthetic["ipc"],
         "distill_seed": synthetic["seed"],
@@ -85,22 +86,21 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
 def main(argv: list[str]) -> None:
     """Run the stage from the command line."""
     parser = arguments_of_scale("collect", __doc__, results="output")
+    parser.add_argument("--experiment", help="the evaluations of this table or figure alone (default: all)")
     arguments = parser.parse_args(argv)
-    plan = load_plan(arguments)
-    folder = plan.folder
-    evaluations = plan.grid.evaluations
+    plan = load_plan(arguments, experiment=arguments.experiment)
+    folder, wanted = plan.folder, plan.collected(arguments.experiment)
     synthetic = {
         f"{spec.dataset}/{spec.name}": read_manifest(folder / path / "images.safetensors", "synthetic set")
-        for path, spec in plan.grid.synthetic_sets.items()
+        for path, spec in wanted.synthetic_sets.items()
     }
     sources = {
         spec.name: read_manifest(folder / path / "images.safetensors", "dataset")["spec"]["source"]
-        for path, spec in plan.grid.datasets.items()
+        for path, spec in wanted.datasets.items()
     }
-    rows = list(collect(plan.settings.name, folder, evaluations, synthetic, sources))
+    rows = list(collect(plan.settings.name, folder, wanted.evaluations, synthetic, sources))
     inputs = {f"synthetic set {name}": manifest for name, manifest in synthetic.items()}
-    manifest = describe(
-        "results", {"scale": plan.settings.name}, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={}
-    )
+    spec = {"scale": plan.settings.name, "experiment": arguments.experiment}
+    manifest = describe("results", spec, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={})
     write_table(arguments.results, rows, RESULTS, manifest, MEASURED)
-    print(f"{arguments.results}: {len(rows)} rows from {len(evaluations)} shards")
+    print(f"{arguments.results}: {len(rows)} rows from {len(wanted.evaluations)} shards")

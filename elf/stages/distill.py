@@ -1,47 +1,111 @@
 """Distil a dataset: make a few synthetic images per class with one of the methods."""
 
 import importlib
+import logging
+from pathlib import Path
 
-from elf.artifacts.manifest import describe
+from elf.artifacts.manifest import Manifest, describe
 from elf.artifacts.tensors import write_tensors
-from elf.distillation.synthetic import RealImages
+from elf.distillation.synthetic import RealImages, hold_out
+from elf.distillation.watching import Diverged
 from elf.errors import ElfError
 from elf.progress import reporter
 from elf.specs.synthetic import SyntheticSpec
 from elf.stages.code import distill_code
-from elf.stages.inputs import check_settings, read_split
+from elf.stages.inputs import Split, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> None:
     """Run the stage from the command line."""
     parser = arguments_of("distill", __doc__, dataset="input: prepared dataset", images="output")
+    parser.add_argument(
+        "--experts", type=Path, nargs="*", default=[], metavar="FILE", help="input: trajectories, for mtt and tesla"
+    )
+    parser.add_argument(
+        "--imported", type=Path, nargs="?", metavar="FILE", help="input: a set made elsewhere ('elf import')"
+    )
     arguments = parser.parse_args(argv)
     spec = parse_spec(SyntheticSpec, arguments.settings)
     job = Job(arguments, distill_code(spec))
     train = read_split(arguments.dataset, "train", job.device)
     check_settings(arguments.dataset, train.manifest, name=spec.dataset)
-    checkpoint = job.checkpoint(arguments.images, spec.canonical(), train.manifest["id"])
-    method = importlib.import_module(f"elf.distillation.{spec.method}")
+    inputs = {"dataset": train.manifest}
+    given, made_from = _given(spec, arguments, train, job)
+    inputs |= made_from
+    real = RealImages(train.images, train.labels, train.classes)
+    if spec.recipe.get("selection", "final") != "final":
+        real, given["selection"] = _selection(spec, arguments, real, job)
+    checkpoint = job.checkpoint(arguments.images, spec.canonical(), *(manifest["id"] for manifest in inputs.values()))
+    # Modules of a set are found by name, so that it depends on the code of its own method alone.
+    method = importlib.import_module(f"elf.distillation.{spec.module}")
+    lost = arguments.images.with_name(f"last-finite-{arguments.images.name}")
     try:
         synthetic = method.distill(
-            RealImages(train.images, train.labels, train.classes),
+            real,
             settings=spec.recipe,
             ipc=spec.ipc,
             network=spec.network,
             seed=spec.seed,
             progress=reporter(f"distill {spec.dataset}/{spec.name}", total=1),
             checkpoint=checkpoint,
+            **given,
         )
+    except Diverged as error:
+        manifest = describe(
+            "diverged synthetic set",
+            spec.model_dump(mode="json") | {"update": error.update},
+            inputs=inputs,
+            code=job.code,
+            measured=job.measured(),
+        )
+        write_tensors(lost, error.learned, manifest)
+        raise ElfError(f"{spec.dataset}/{spec.name}: {error}; the last finite state is kept in {lost}") from error
     except ElfError as error:
         raise ElfError(f"{spec.dataset}/{spec.name}: {error}") from error
-    tensors = {"images": synthetic.images, "labels": synthetic.labels}
     manifest = describe(
         "synthetic set",
-        spec.model_dump(mode="json") | {"extra": synthetic.extra},
-        inputs={"dataset": train.manifest},
+        spec.model_dump(mode="json") | {"extra": synthetic.extra, "selected": synthetic.selection},
+        inputs=inputs,
         code=job.code,
         measured=job.measured(),
     )
-    write_tensors(arguments.images, tensors, manifest)
+    write_tensors(arguments.images, {"images": synthetic.images, "labels": synthetic.labels}, manifest)
     checkpoint.remove()
+    lost.unlink(missing_ok=True)
+
+
+def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict, dict[str, Manifest]]:
+    """Return what a method takes besides the real images, and the manifests of the files it came from."""
+    if "experts" in spec.recipe:
+        count = int(spec.recipe["experts"])
+        if len(arguments.experts) != count:
+            raise ElfError(f"--experts: found {len(arguments.experts)} files, the recipe says {count}")
+        experts = importlib.import_module("elf.artifacts.experts").ExpertBuffer(arguments.experts)
+        for path, manifest in zip(arguments.experts, experts.manifests, strict=True):
+            check_settings(path, manifest, dataset=spec.dataset, network=spec.network)
+        return {"experts": experts}, {
+            f"expert {index}": manifest for index, manifest in enumerate(experts.manifests)
+        }
+    if spec.module == "imported":
+        if arguments.imported is None:
+            raise ElfError(f"--imported: {spec.method} is a set made elsewhere; name its file")
+        using = importlib.import_module("elf.importing.using")
+        normalisation = train.manifest["spec"]["normalisation"]
+        synthetic, manifest = using.read_imported(arguments.imported, train.preprocessing, normalisation, job.device)
+        return {"imported": synthetic}, {"imported set": manifest}
+    return {}, {}
+
+
+def _selection(spec: SyntheticSpec, arguments, real: RealImages, job: Job):
+    """Return the images that the method may see, and how its candidates are compared on others."""
+    if spec.held_out_per_class:
+        real, held_out = hold_out(real, spec.held_out_per_class)
+    else:
+        log.warning("the synthetic set is selected by accuracy on the test set, which makes it optimistic")
+        test = read_split(arguments.dataset, "test", job.device)
+        held_out = RealImages(test.images, test.labels, test.classes)
+    selection = importlib.import_module("elf.distillation.selection")
+    return real, selection.selection_for(spec.module, spec.network, spec.recipe, held_out, spec.seed)

@@ -20,10 +20,13 @@ from elf.specs.evaluation import EvaluationSpec
 from elf.stages.code import evaluate_code
 from elf.stages.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
 from elf.stages.job import Job, arguments_of, parse_spec
-from elf.training import accuracy, train
+from elf.training import accuracy
 
 # What each objective takes from the features file.
 TARGETS = {"elf": "features", "kd": "logits"}
+
+# How the network is trained, for the objectives that come with a protocol of their own.
+PROTOCOLS = {"frepo": "elf.frepo_evaluation"}
 
 
 def evaluate(
@@ -62,7 +65,8 @@ def evaluate(
         feature_shape=shape,
     ).to(images.device)
     loss = importlib.import_module(f"elf.objectives.{spec.objective.name}").loss
-    train(
+    protocol = importlib.import_module(PROTOCOLS.get(spec.objective.name, "elf.training"))
+    protocol.train(
         network,
         images,
         labels,
@@ -71,7 +75,7 @@ def evaluate(
         targets=targets,
         order_generator=generator(seed, "evaluation", "order"),
         augmentation_generator=generator(seed, "evaluation", "augmentation"),
-        progress=reporter(f"evaluate {spec.network} ({spec.objective.label}), seed {seed}", total=spec.recipe.passes),
+        progress=reporter(f"evaluate {spec.network} ({spec.objective.label}), seed {seed}", total=1),
         checkpoint=checkpoint,
     )
     return accuracy(network, test.images, test.labels)

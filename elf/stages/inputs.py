@@ -59,7 +59,7 @@ def read_preprocessing(path: Path) -> tuple[Normalisation, Manifest]:
 
 
 def _preprocessing_names(path: Path) -> list[str]:
-    whitened = read_manifest(path, "dataset")["spec"]["normalisation"] == "zca"
+    whitened = read_manifest(path, "dataset")["spec"]["normalisation"].endswith("zca")
     return ["zca_mean", "zca_matrix", "zca_inverse"] if whitened else ["mean", "std"]
 
 

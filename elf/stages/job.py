@@ -112,5 +112,6 @@ def parse_spec(model: type[SpecType], text: str) -> SpecType:
         return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        # Without the names of classes that Pydantic chose between on the way.
+        key = ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())
         raise ElfError(f"--settings: {key}: found {first['input']!r}: {first['msg']}") from None

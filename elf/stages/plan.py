@@ -8,7 +8,7 @@ from pathlib import Path
 from elf.config import Settings
 from elf.config_reading import load_settings
 from elf.errors import ElfError
-from elf.grid import Grid, build_grid, data_folder
+from elf.grid import Grid, build_grid, data_folder, shards
 from elf.specs.base import canonical_json
 
 
@@ -28,10 +28,27 @@ class Plan:
     grid: Grid
     folder: Path
 
-    @property
-    def digest(self) -> str:
-        """Digest of all evaluations of the scale: what the results depend on besides the shards themselves."""
-        return _digest([spec.model_dump(mode="json") for spec in self.grid.evaluations.values()])
+    def collected(self, experiment: str | None = None) -> Grid:
+        """Return the datasets, synthetic sets and evaluations of one experiment, or of all."""
+        if experiment is None:
+            return self.grid
+        cells = self.grid.cells[experiment]
+        sets = {str(cell.synthetic.folder): cell.synthetic for cell in cells}
+        names = {spec.dataset for spec in sets.values()}
+        return Grid(
+            cells={experiment: cells},
+            datasets={path: spec for path, spec in self.grid.datasets.items() if spec.name in names},
+            synthetic_sets=sets,
+            evaluations={
+                str(shard.path): shard
+                for cell in cells
+                for shard in shards(cell.evaluation, self.settings.scale.seeds_per_job)
+            },
+        )
+
+    def results_digest(self, experiment: str | None = None) -> str:
+        """Digest of all evaluations: what results depend on besides the shards themselves."""
+        return _digest([spec.model_dump(mode="json") for spec in self.collected(experiment).evaluations.values()])
 
     def experiment_digest(self, name: str) -> str:
         """Digest of what a table or figure shows and says: its cells, its title and the scale."""
@@ -69,7 +86,9 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
     return parser
 
 
-def load_plan(arguments: argparse.Namespace, kind: str | None = None, *, report: bool = False) -> Plan:
+def load_plan(
+    arguments: argparse.Namespace, kind: str | None = None, *, experiment: str | None = None, report: bool = False
+) -> Plan:
     """Return the plan; what of it the stage shows must be as it was when the job was planned.
 
     Parameters
@@ -77,11 +96,16 @@ def load_plan(arguments: argparse.Namespace, kind: str | None = None, *, report:
     arguments : argparse.Namespace
     kind : {"table", "figure"} or None
         What ``arguments.name`` has to be; None where the stage draws no single experiment.
+    experiment : str or None
+        The only experiment whose evaluations the stage looks at; None for all.
     report : bool
         Whether the stage shows all experiments and recipes.
     """
     plan = make_plan(arguments.config, arguments.scale, arguments.results_folder)
-    digest = plan.report_digest if report else plan.digest
+    if experiment is not None and experiment not in plan.grid.cells:
+        allowed = ", ".join(plan.grid.cells)
+        raise ElfError(f"{experiment!r} is not an experiment of the scale {plan.settings.name}; allowed: {allowed}")
+    digest = plan.report_digest if report else plan.results_digest(experiment)
     if kind is not None:
         allowed = [name for name in plan.grid.cells if plan.settings.experiments[name].kind == kind]
         if arguments.name not in allowed:

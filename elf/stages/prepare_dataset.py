@@ -6,7 +6,7 @@ from elf.artifacts.manifest import describe
 from elf.artifacts.tensors import write_tensors
 from elf.data.cards import data_card
 from elf.data.images import subset
-from elf.data.preprocessing import fit_zca, normalisation
+from elf.data.preprocessing import fit
 from elf.data.reading import read_dataset
 from elf.files import write_json
 from elf.specs.dataset import DatasetSpec
@@ -30,8 +30,7 @@ def prepare_dataset(spec: DatasetSpec, data_folder: Path):
     train = subset(dataset.train, spec.train_per_class, what=f"{spec.name}, train split")
     test = subset(dataset.test, spec.test_per_class, what=f"{spec.name}, test split")
     dataset = type(dataset)(dataset.name, dataset.class_names, train, test)
-    preprocessing = fit_zca(train.images) if spec.normalisation == "zca" else normalisation(spec.normalisation)
-    return dataset, preprocessing
+    return dataset, fit(spec.normalisation, train.images)
 
 
 def main(argv: list[str]) -> None:

@@ -18,9 +18,13 @@ from elf.specs.teacher import TeacherSpec
 from elf.stages.code import train_teacher_code
 from elf.stages.inputs import Split, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
+from elf.stages.keeping import Keeping
 from elf.training import accuracy, train
 
 log = logging.getLogger(__name__)
+
+ACCURACY = "accuracy"
+"""Under this name the test accuracy lies among the kept parameters."""
 
 
 def train_teacher(spec: TeacherSpec, split: Split, test: Split, epochs: list[int], checkpoint=None) -> dict:
@@ -47,14 +51,15 @@ def train_teacher(spec: TeacherSpec, split: Split, test: Split, epochs: list[int
         side=split.side,
         generator=generator(spec.seed, "teacher", "initialisation"),
     ).to(split.images.device)
-    keeping = _Keeping(checkpoint)
+    keeping = Keeping(checkpoint)
     report = reporter(f"teacher {spec.dataset}/{spec.network}", total=max(epochs))
 
     def keep(completed: int) -> None:
         if completed in epochs:
             # A copy: the state dictionary would go on changing with the network.
             state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-            keeping.kept[completed] = (state, accuracy(network, test.images, test.labels))
+            fraction = accuracy(network, test.images, test.labels)
+            keeping.kept[completed] = state | {ACCURACY: torch.tensor(fraction, dtype=torch.float64)}
 
     keep(0)
     train(
@@ -69,39 +74,7 @@ def train_teacher(spec: TeacherSpec, split: Split, test: Split, epochs: list[int
         checkpoint=keeping,
         until_pass=max(epochs),
     )
-    return keeping.kept
-
-
-class _Keeping:
-    """A checkpoint that also holds the states kept so far, so that a continued run still has them."""
-
-    def __init__(self, checkpoint) -> None:
-        self.kept: dict[int, tuple[dict[str, torch.Tensor], float]] = {}
-        self._checkpoint = checkpoint
-
-    def load(self):
-        state = self._checkpoint.load() if self._checkpoint else None
-        if state is None:
-            return None
-        for name in [name for name in state if name.startswith("kept.")]:
-            _, epoch, parameter = name.split(".", 2)
-            tensors, _ = self.kept.setdefault(int(epoch), ({}, float("nan")))
-            tensors[parameter] = state.pop(name)
-        for epoch, (tensors, _) in list(self.kept.items()):
-            if "accuracy" in tensors:
-                self.kept[epoch] = (tensors, tensors.pop("accuracy").item())
-        return state
-
-    def save_if_due(self, make_state) -> None:
-        if self._checkpoint:
-            self._checkpoint.save_if_due(lambda: make_state() | self._flat())
-
-    def _flat(self) -> dict[str, torch.Tensor]:
-        flat = {}
-        for epoch, (state, fraction) in self.kept.items():
-            flat |= {f"kept.{epoch}.{name}": tensor for name, tensor in state.items()}
-            flat[f"kept.{epoch}.accuracy"] = torch.tensor(fraction, dtype=torch.float64)
-        return flat
+    return {epoch: (state, state.pop(ACCURACY).item()) for epoch, state in keeping.kept.items()}
 
 
 def main(argv: list[str]) -> None:

@@ -1,0 +1,63 @@
+"""TESLA: trajectory matching whose memory does not grow with the number of steps, with soft labels.
+
+Cui et al., "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory", as in the official code.
+"""
+
+from collections.abc import Mapping
+
+from elf.distillation import loop
+from elf.distillation.matching import constant_memory
+from elf.distillation.synthetic import RealImages, SyntheticSet
+from elf.distillation.trajectories import Experts, match_experts
+
+
+def distill(
+    dataset: RealImages,
+    *,
+    settings: Mapping[str, object],
+    ipc: int,
+    network: str,
+    seed: int,
+    experts: Experts,
+    progress: loop.Progress,
+    checkpoint=None,
+    selection: loop.Selection | None = None,
+) -> SyntheticSet:
+    """Distil a dataset by TESLA.
+
+    Parameters
+    ----------
+    settings : mapping
+        As of `elf.distillation.mtt.distill` without ``gradient``, which is always that of constant memory, and
+        with ``soft_labels``: whether the labels of every update are the probabilities that the expert at the
+        end of the matched segment gives to the synthetic images as they are (not augmented); otherwise they
+        are hard.
+    dataset, ipc, network, seed, experts, progress, checkpoint, selection
+        As of `elf.distillation.mtt.distill`.
+
+    Returns
+    -------
+    SyntheticSet
+        With the learned ``step_size`` as an extra. Soft labels are those of the update that gave the images.
+
+    Raises
+    ------
+    ElfError
+        As `elf.distillation.mtt.distill`, and if soft labels are asked for with a batch-normalised network:
+        snapshots hold no running statistics.
+    """
+    return match_experts(
+        dataset,
+        constant_memory,
+        settings=settings,
+        ipc=ipc,
+        network=network,
+        seed=seed,
+        experts=experts,
+        progress=progress,
+        checkpoint=checkpoint,
+        selection=selection,
+        soft_labels=bool(settings["soft_labels"]),
+        hint=f"tesla with {network} at lr_img {settings['lr_img']} and lr_lr {settings['lr_lr']}: lower lr_lr if the "
+        "step size has left its limits, else lr_img; a loss that is not finite at once can mean experts that stand still",
+    )

@@ -1,0 +1,236 @@
+"""From the files of a set to images, labels and what was concluded about them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elf.artifacts.manifest import read_manifest
+from elf.artifacts.tensors import read_tensors
+from elf.data.preprocessing import WHITENED, ZCA
+from elf.errors import ElfError
+from elf.importing.conclusions import Conclusion
+from elf.importing.finding import RESULT_NAME, Found, find_set
+from elf.importing.folders import files_of_a_set, read_folder
+from elf.importing.labels import understand_labels
+from elf.importing.layout import channels_first
+from elf.importing.reading import file_digest, read
+from elf.importing.spaces import Space, understand_space
+
+OWN_KINDS = ("imported set", "exported set", "synthetic set")
+# Methods whose code is that of DC: it normalises CIFAR-100 with constants of its own.
+FAMILY_OF_DC = ("DC", "DSA", "DM")
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known about a set beforehand: what the user says, and what the data set says.
+
+    Attributes
+    ----------
+    dataset : str or None
+        Name of the data set.
+    classes, side : int or None
+    normalisation : str or None
+        Of the data set: name of its constants or its whitening.
+    class_names : list of str or None
+    whitening : ZCA or None
+    experiment : int or None
+        Which of several sets in a file.
+    layout : str or None
+    space : str
+        One of `elf.importing.spaces.CHOICES`.
+    """
+
+    dataset: str | None = None
+    classes: int | None = None
+    side: int | None = None
+    normalisation: str | None = None
+    class_names: list[str] | None = None
+    whitening: ZCA | None = None
+    experiment: int | None = None
+    layout: str | None = None
+    space: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedSet:
+    """A set in class-major order, in the pixel space that it was found in.
+
+    Attributes
+    ----------
+    images : Tensor of float32, shape (n, 3, side, side)
+    labels : Tensor of shape (n,) or (n, classes)
+        int64 classes, or float32 rows.
+    label_kind : str
+    classes : int
+    space : Space
+    files : list of (name, sha256)
+        Base names alone.
+    experiment : int or None
+    conclusions : list of Conclusion
+    """
+
+    images: Tensor
+    labels: Tensor
+    label_kind: str
+    classes: int
+    space: Space
+    files: list[tuple[str, str]]
+    experiment: int | None
+    conclusions: list[Conclusion] = field(default_factory=list)
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        return len(self.images) // self.classes
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.images.shape[-1]
+
+    def spec(self) -> dict[str, Any]:
+        """Return what the manifest of the set says about it."""
+        return {
+            "space": self.space.name,
+            "constants": self.space.constants,
+            "classes": self.classes,
+            "ipc": self.ipc,
+            "side": self.side,
+            "labels": self.label_kind,
+            "experiment": self.experiment,
+            "files": [{"name": name, "sha256": digest} for name, digest in self.files],
+            "conclusions": [conclusion.as_dict() for conclusion in self.conclusions],
+        }
+
+
+def import_set(paths: Sequence[Path], known: Known | None = None, contents: Sequence[Any] | None = None) -> ImportedSet:
+    """Read a set that other code left behind, and work out what its numbers are.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        One file with images and labels, one of each, or a folder.
+    known : Known, optional
+    contents : sequence, optional
+        What `elf.importing.reading.read` gave for the paths, if they were read already.
+
+    Raises
+    ------
+    ElfError
+        If a file is unsafe, damaged or of another layout, if the parts do not fit each other or the data set, or if
+        the values do not tell what they are.
+    """
+    known = known or Known()
+    paths = [Path(path) for path in paths]
+    if len(paths) == 1 and paths[0].is_dir():
+        files = files_of_a_set(paths[0])
+        paths, contents = (files, None) if files else (paths, contents)
+    where = " and ".join(path.name for path in paths)
+    contents = contents if contents is not None else [None if path.is_dir() else read(path) for path in paths]
+    try:
+        found, space = _found(paths, contents, known)
+        return _understood(paths, found, space, known)
+    except ElfError as error:
+        raise ElfError(f"{where}: {error}") from error
+
+
+def _found(paths: list[Path], contents: Sequence[Any], known: Known) -> tuple[Found, Space | None]:
+    if len(paths) == 1 and paths[0].is_dir():
+        images, labels, conclusions = read_folder(paths[0], known.class_names)
+        return Found(images, labels, conclusions), None
+    own = _own(paths[0]) if len(paths) == 1 else None
+    if own is not None:
+        return own
+    parts = [
+        find_set(content, name=path.stem, experiment=known.experiment)
+        for path, content in zip(paths, contents, strict=True)
+    ]
+    images = [part.images for part in parts if part.images is not None]
+    labels = [part.labels for part in parts if part.labels is not None]
+    if len(images) != 1 or len(labels) > 1:
+        raise ElfError(f"found {len(images)} arrays of images and {len(labels)} of labels; name one set at a time")
+    experiment = next((part.experiment for part in parts if part.experiment is not None), None)
+    conclusions = [conclusion for part in parts for conclusion in part.conclusions]
+    if not labels:
+        conclusions += _labels_beside(paths[0])
+    return Found(images[0], labels[0] if labels else None, conclusions, experiment), None
+
+
+def _own(path: Path) -> tuple[Found, Space | None] | None:
+    """Read a set that this project wrote; its manifest says what others leave to be guessed."""
+    try:
+        kind = read_manifest(path)["kind"] if path.suffix == ".safetensors" else None
+    except ElfError:
+        return None
+    if kind not in OWN_KINDS:
+        return None
+    tensors, manifest = read_tensors(path, kind, ["images", "labels"])
+    space = None
+    if "space" in manifest["spec"]:
+        constants = manifest["spec"]["constants"]
+        finding = manifest["spec"]["space"] + (f" with the constants {constants}" if constants else "")
+        space = Space(manifest["spec"]["space"], constants, Conclusion("pixel space", finding, "its manifest says so"))
+    return Found(tensors["images"], tensors["labels"], [Conclusion("file", kind, "its manifest says so")]), space
+
+
+def _labels_beside(path: Path) -> list[Conclusion]:
+    beside = path.with_name(path.name.replace("images", "labels").replace("image", "label"))
+    if beside == path or not beside.is_file():
+        return []
+    return [Conclusion("attention", f"{beside.name} is not used", "it lies beside the images; name it too if it fits")]
+
+
+def _understood(paths: list[Path], found: Found, own_space: Space | None, known: Known) -> ImportedSet:
+    images, grouped, layout = channels_first(found.images, known.layout)
+    labels = understand_labels(found.labels, len(images), classes=known.classes, grouped=grouped)
+    side = images.shape[-1]
+    if known.side is not None and side != known.side:
+        raise ElfError(
+            f"the images are {side}x{side}, those of {known.dataset or 'the data set'} {known.side}x{known.side}"
+        )
+    result = RESULT_NAME.fullmatch(paths[0].stem)
+    space = own_space if own_space is not None and known.space == "auto" else None
+    whitened = known.normalisation if known.normalisation in WHITENED else None
+    space = space or understand_space(
+        images, told=known.space, usual=_usual(result, known), whitened=whitened, whitening=known.whitening
+    )
+    conclusions = [*found.conclusions, layout, *labels.conclusions, space.conclusion]
+    conclusions += _number_format(images)
+    as_float = images[labels.order].to(torch.float32).contiguous()
+    if not torch.isfinite(as_float).all():
+        raise ElfError("the images hold values that are too large for float32; get an intact copy")
+    ipc = len(images) // labels.classes
+    if result and int(result["ipc"]) != ipc:
+        note = f"the name of the file says {result['ipc']}"
+        conclusions.append(Conclusion("attention", f"{ipc} images a class", note))
+    files = [(path.name, file_digest(path)) for path in paths]
+    return ImportedSet(
+        as_float, labels.values, labels.kind, labels.classes, space, files, found.experiment, conclusions
+    )
+
+
+def _number_format(images: Tensor) -> list[Conclusion]:
+    if images.dtype != torch.float64:
+        return []
+    return [Conclusion("number format", "float32", "found float64; values are rounded to the nearest float32")]
+
+
+def _usual(result: re.Match | None, known: Known) -> tuple[str, str] | None:
+    if result:
+        dataset = re.sub("[^a-z0-9]", "", result["dataset"].lower())
+        because = f"which the code behind files named res_{result['method']}_{result['dataset']}_... uses"
+        if dataset == "cifar10":
+            return "cifar", because
+        if dataset == "cifar100" and result["method"].upper() in FAMILY_OF_DC:
+            return "cifar100-dc", because
+        if "imagenet" in dataset:
+            return "imagenet", because
+    if known.normalisation is not None and known.normalisation not in WHITENED:
+        return known.normalisation, f"which {known.dataset or 'the data set'} uses; the values do not tell them"
+    return None
