@@ -27,10 +27,6 @@ DISTILLATION_SEED = 0
 """The paper evaluates one synthetic set per setting."""
 
 
-PAPER_METHODS = ("dm", "dsa", "mtt", "tesla", "frepo")
-"""Experiments may name these before they have a recipe; their cells stay empty."""
-
-
 @dataclass(frozen=True)
 class Cell:
     """One number of a table or figure: what the paper calls it, and the run that measures it."""
@@ -241,7 +237,7 @@ def _scaled(name: str, width: float) -> NetworkName:
 
 
 def _check_methods(block: Block, settings: Settings) -> None:
-    allowed = sorted({*settings.recipes, *PAPER_METHODS} - {*TRAINING_RECIPES})
+    allowed = sorted({*settings.recipes} - {*TRAINING_RECIPES})
     named = {"method": block.method, "teacher_epoch": block.teacher_epoch, "lr": block.lr}
     for key, value in named.items():
         for method in value if key == "method" or isinstance(value, dict) else ():

@@ -128,7 +128,7 @@ def matching_case(name, seed, augmentation_seed=0):
 
 @pytest.mark.parametrize("distance", ["ours", "mse"])
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 1000), augmentation_seed=st.integers(0, 1000))
 def test_loss_and_pixel_gradient_equal_the_reference(name, distance, seed, augmentation_seed):
     network, real, pixels, draws = matching_case(name, seed, augmentation_seed)
@@ -301,7 +301,7 @@ def test_seed_determines_the_result_and_global_state_does_not(dropout, monkeypat
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(kill_after=st.lists(st.integers(1, 6), min_size=1, max_size=3), every=st.integers(1, 3))
 def test_killed_and_started_again_is_bit_identical(network, kill_after, every):
     changes = {"outer_loop": 3, "batch_inner": 2}

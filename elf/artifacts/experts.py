@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from elf.artifacts.manifest import damaged, read_manifest
-from elf.artifacts.tensors import _tensor_checksum
+from elf.artifacts.tensors import tensor_checksum
 from elf.errors import ElfError
 
 SHARED = ("dataset", "network", "classes", "side", "held_out_per_class")
@@ -87,7 +87,7 @@ class ExpertBuffer:
         except (OSError, safetensors.SafetensorError) as error:
             raise damaged(path, error) from error
         if (index, epoch) not in self._verified:
-            if manifest["checksums"][name] != _tensor_checksum(stored):
+            if manifest["checksums"][name] != tensor_checksum(stored):
                 raise damaged(path, f"the checksum of {name} does not fit")
             self._verified.add((index, epoch))
         return stored.to(device, torch.float32, copy=True)

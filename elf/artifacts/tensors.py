@@ -17,7 +17,7 @@ from elf.specs.base import canonical_json
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> Manifest:
     """Write tensors and their manifest into one safetensors file; return the manifest with its identifier."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    checksums = {name: _tensor_checksum(tensor) for name, tensor in tensors.items()}
+    checksums = {name: tensor_checksum(tensor) for name, tensor in tensors.items()}
     manifest = sealed(manifest, checksums)
     with atomic(path) as temporary:
         try:
@@ -61,12 +61,13 @@ def read_tensors(path: Path, kind: str, names: Iterable[str] | None = None) -> t
     except (OSError, safetensors.SafetensorError) as error:
         raise damaged(path, error) from error
     for name, tensor in tensors.items():
-        if manifest["checksums"].get(name) != _tensor_checksum(tensor):
+        if manifest["checksums"].get(name) != tensor_checksum(tensor):
             raise damaged(path, f"the checksum of {name} does not fit")
     return tensors, manifest
 
 
-def _tensor_checksum(tensor: torch.Tensor) -> str:
+def tensor_checksum(tensor: torch.Tensor) -> str:
+    """Return a digest of the content, the shape and the number format of a tensor on the CPU."""
     array = tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b""
     digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(array)

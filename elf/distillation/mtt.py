@@ -75,5 +75,5 @@ def distill(
         checkpoint=checkpoint,
         selection=selection,
         hint=f"mtt with {network} at lr_img {settings['lr_img']} and lr_lr {settings['lr_lr']}: lower lr_lr if the "
-        "step size has left its limits, else lr_img; a loss that is not finite at once can mean experts that stand still",
+        "step size has left its limits, else lr_img; a loss of inf or nan at once can mean experts that stand still",
     )

@@ -59,5 +59,5 @@ def distill(
         selection=selection,
         soft_labels=bool(settings["soft_labels"]),
         hint=f"tesla with {network} at lr_img {settings['lr_img']} and lr_lr {settings['lr_lr']}: lower lr_lr if the "
-        "step size has left its limits, else lr_img; a loss that is not finite at once can mean experts that stand still",
+        "step size has left its limits, else lr_img; a loss of inf or nan at once can mean experts that stand still",
     )

@@ -86,9 +86,7 @@ def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict
         experts = importlib.import_module("elf.artifacts.experts").ExpertBuffer(arguments.experts)
         for path, manifest in zip(arguments.experts, experts.manifests, strict=True):
             check_settings(path, manifest, dataset=spec.dataset, network=spec.network)
-        return {"experts": experts}, {
-            f"expert {index}": manifest for index, manifest in enumerate(experts.manifests)
-        }
+        return {"experts": experts}, {f"expert {index}": manifest for index, manifest in enumerate(experts.manifests)}
     if spec.module == "imported":
         if arguments.imported is None:
             raise ElfError(f"--imported: {spec.method} is a set made elsewhere; name its file")
