@@ -42,7 +42,7 @@ class Cell:
     def identity(self) -> tuple:
         """What two blocks have in common if they ask for the same number; not merely for the same run."""
         paper = (self.paper_dataset, self.paper_distill_network, self.paper_eval_network, self.aligned)
-        return (*paper, self.evaluation)
+        return (*paper, self.synthetic.canonical(), self.evaluation)
 
     @property
     def columns(self) -> dict:

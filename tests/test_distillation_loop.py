@@ -250,6 +250,16 @@ def test_watch_does_not_touch_what_it_watches():
         watch.check()
 
 
+def test_message_is_about_the_first_bad_update_and_not_about_what_came_after_it():
+    images = torch.zeros(2)
+    watch = Watch({"images": images}, {}, 9, "hint")
+    watch.observe(1, {"loss": torch.tensor(math.nan)})
+    images.fill_(math.nan)
+    watch.observe(2, {"loss": torch.tensor(1.0)})
+    with pytest.raises(Diverged, match=r"^stopped after update 1 of 9: loss nan; hint$"):
+        watch.check()
+
+
 def test_restarted_watch_forgets():
     images = torch.zeros(2)
     watch = Watch({"images": images}, {}, 9, "hint")

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from elf.config_reading import load_settings
 from elf.data.frepo_augmentation import CATEGORIES, STRATEGY, apply, augment, draw
 from elf.errors import ElfError
 from elf.frepo_evaluation import STEPS, learning_rate, steps_for, train
+from elf.grid import build_grid
 from elf.networks.building import build_network
 from elf.objectives.frepo import loss
+from elf.randomness import generator
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.training import FrepoRecipe, TrainingRecipe
 from elf.stages.code import evaluate_code
+from elf.stages.evaluate import evaluate
+from elf.stages.inputs import Split
 
+PROJECT = Path(__file__).resolve().parent.parent
 SIDE = 8
 RECIPE = FrepoRecipe(steps=7, lr=0.01, warmup_steps=2, lr_final_fraction=0.01, batch_size=4, augmentation=STRATEGY)
 OFFICIAL = RECIPE.model_copy(update={"steps": 0, "lr": 3e-4, "warmup_steps": 500, "batch_size": 500})
@@ -306,3 +313,41 @@ def test_other_objectives_do_not_depend_on_the_code_of_frepo():
 
 def evaluate_code_modules(objective: str, recipe) -> set[str]:
     return set(json.loads(evaluate_code(evaluation(objective, recipe))))
+
+
+# --- in the project --------------------------------------------------------------------------------------
+
+
+def test_the_stage_trains_by_this_protocol_and_tests_the_final_state():
+    """Same named streams as every evaluation, so that the networks of two objectives start from the same weights."""
+    spec = evaluation("frepo", RECIPE).model_copy(update={"network": "frepoconv-w2-none"})
+    images, labels = random_images(10).float(), torch.randn(10, 3, generator=stream(1))
+    test = Split(
+        random_images(50, seed=5).float(), torch.arange(50) % 3, None, {"spec": {"class_names": ["a", "b", "c"]}}
+    )
+    found = evaluate(spec, 1, images, labels, None, test, None)
+
+    streams = {name: generator(1, "evaluation", name) for name in ("initialisation", "order", "augmentation")}
+    network = build_network(spec.network, classes=3, side=SIDE, generator=streams["initialisation"])
+    train(
+        network,
+        images,
+        labels,
+        RECIPE,
+        objective=loss,
+        order_generator=streams["order"],
+        augmentation_generator=streams["augmentation"],
+    )
+    assert found == (network.eval()(test.images).argmax(1) == test.labels).double().mean().item()
+
+
+def test_the_objective_of_a_block_brings_the_recipe_of_its_protocol():
+    settings = load_settings(PROJECT / "config", "paper")
+    experiment = settings.experiments["table01"]
+    block = next(block for block in experiment.blocks.values() if block.objective[0].name == "frepo")
+    only = experiment.model_copy(update={"blocks": {"only": block.model_copy(update={"dataset": "cifar10-frepo"})}})
+    scale = settings.scale.model_copy(update={"experiments": ["table01"]})
+    grid = build_grid(settings.model_copy(update={"experiments": {"table01": only}, "scale": scale}), PROJECT)
+    assert {spec.recipe for spec in grid.evaluations.values()} == {OFFICIAL}
+    (dataset,) = grid.datasets.values()
+    assert dataset.normalisation == "frepo-cifar10-zca"

@@ -159,13 +159,14 @@ def test_experts_keep_what_any_recipe_of_the_grid_reads(tmp_path):
     assert grid.experts_of(ten) == [f"experts/cifar10/convnet-w128-d3-in/expert{i}.safetensors" for i in range(100)]
 
 
-def with_recipe(tmp_path: Path, **changes) -> Grid:
-    """Return the paper's Table 1 for MTT and DSA alone, with changed hyper-parameters."""
+def with_recipe(tmp_path: Path, *, alone: bool = False, **changes) -> Grid:
+    """Return one cell of MTT or DSA with changed hyper-parameters, beside the unchanged one or alone."""
     settings = load_settings(CONFIG, "paper")
     block = settings.experiments["table01"].blocks["aligned"].model_dump()
     method = "dsa" if "distance" in changes else "mtt"
     experiment = {"title": "t", "kind": "table", "number": 1}
-    experiment["blocks"] = {"a": block | {"method": [method]}, "b": block | {"method": [method], "recipe": changes}}
+    changed = {"b": block | {"method": [method], "recipe": changes}}
+    experiment["blocks"] = changed if alone else {"a": block | {"method": [method]}} | changed
     scale = settings.scale.model_copy(update={"experiments": ["table01"]})
     changed = {"experiments": {"table01": Experiment(**experiment)}, "scale": scale}
     return build_grid(settings.model_copy(update=changed), tmp_path)
@@ -209,7 +210,8 @@ def test_settings_of_the_selection_count_only_where_something_is_selected(tmp_pa
         ({"gradients": "constant-memory"}, "recipe: mtt has no 'gradients'; allowed: .*gradient"),
         ({"gradient": "none"}, "recipe.gradient: found 'none', allowed: unrolled, constant-memory"),
         ({"experts": 2.5}, "recipe.experts: found 2.5, expected a value of type int"),
-        ({"max_start_epoch": 60}, "reads snapshots up to epoch 61"),
+        ({"max_start_epoch": 60, "alone": True}, "expert.yaml, scale paper: epochs: found 50, .* up to epoch 61"),
+        ({"max_start_epoch": 14}, "two different runs would both be written to .*: they differ in recipe"),
     ],
 )
 def test_a_hyper_parameter_that_cannot_be_is_named(tmp_path, changes, message):
@@ -329,9 +331,8 @@ def test_two_datasets_with_one_stand_in_keep_their_cells():
 
 
 def test_methods_that_a_scale_does_not_run_have_no_cells(tmp_path):
-    """The paper's tables name methods that are not there yet."""
     grid = build_grid(changed_settings("paper", {"methods": []}), tmp_path)
-    assert grid.cells == {"table05": []}
+    assert grid.cells == {"table01": [], "table05": []}
     assert not grid.evaluations and not grid.datasets
 
 

@@ -64,6 +64,7 @@ class Watch:
         self._good = torch.ones((), dtype=torch.bool, device=device)
         self._update = torch.tensor(update, device=device)
         self._values, self._former = {}, {}
+        self._finite = dict.fromkeys(self._learned, self._good)
 
     @torch.no_grad()
     def observe(self, update: int, values: Mapping[str, Tensor]) -> None:
@@ -72,8 +73,10 @@ class Watch:
         for name, value in values.items():
             low, high = self._limits.get(name, FINITE["loss"])
             self._good = self._good & (value > low) & (value < high)
-        for tensor in self._learned.values():
-            self._good = self._good & tensor.isfinite().all()
+        for name, tensor in self._learned.items():
+            # As with the values: what counts is the first bad update, not the state when the host looks.
+            self._finite[name] = torch.where(was_good, tensor.isfinite().all(), self._finite[name])
+            self._good = self._good & self._finite[name]
         for name, value in values.items():
             # The first bad values stay, whatever comes after them.
             former = self._values.get(name, torch.full_like(value, math.nan))
@@ -96,7 +99,7 @@ class Watch:
         update = int(self._update)
         text = f"stopped after update {update + 1} of {self._total}: {_list(self._values)}"
         before = f" (after update {update}: {_list(self._former)})" if update else ""
-        wrong = [name for name, tensor in self._learned.items() if not tensor.isfinite().all()]
+        wrong = [name for name, finite in self._finite.items() if not finite]
         lost = f", {' and '.join(wrong)} not finite" if wrong else ""
         raise Diverged(f"{text}{lost}{before}; {self._hint}", self._kept, update)
 

@@ -93,6 +93,11 @@ def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict
         using = importlib.import_module("elf.importing.using")
         normalisation = train.manifest["spec"]["normalisation"]
         synthetic, manifest = using.read_imported(arguments.imported, train.preprocessing, normalisation, job.device)
+        if manifest["id"] != spec.recipe["id"]:
+            raise ElfError(
+                f"{arguments.imported}: holds another set ({manifest['id']}) than the recipe of {spec.method} says "
+                f"({spec.recipe['id']}); import it again with --force, which also writes the recipe"
+            )
         return {"imported": synthetic}, {"imported set": manifest}
     return {}, {}
 
