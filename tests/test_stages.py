@@ -140,7 +140,7 @@ class Study:
         for path in grid.evaluations:
             yield self.evaluate(path)
         results = self.folder / "results.parquet"
-        yield self.whole_scale("collect", "--digest", plan.digest, "--results", results)
+        yield self.whole_scale("collect", "--digest", plan.results_digest(), "--results", results)
         for name in grid.cells:
             kind = plan.settings.experiments[name].kind
             files = ["--results", results, "--folder", self.folder / f"{kind}s"]
@@ -623,7 +623,7 @@ def test_wrong_settings_are_named(copy, capsys):
 
 def test_an_unknown_method_is_named(copy, capsys):
     command = copy.distill(DM)
-    spec = json.loads(command[2]) | {"method": "magic"}
+    spec = json.loads(command[2]) | {"module": "magic"}
     assert "there is no module elf.distillation.magic" in failing(
         [*command[:2], json.dumps(spec), *command[3:]], capsys
     )
@@ -670,8 +670,16 @@ def test_training_that_diverges_leaves_nothing_behind(copy, capsys):
     wild = synthetic.model_copy(update={"recipe": synthetic.recipe | {"lr": 1e38}})
     (copy.folder / DM / "images.safetensors").unlink()
     message = failing(copy.distill(DM, wild), capsys)
-    assert "digits/dm-convnet-w2-d3-in-ipc10-seed0: dm with convnet-w2-d3-in: loss" in message
+    lost = copy.folder / DM / "last-finite-images.safetensors"
+    assert "digits/dm-convnet-w2-d3-in-ipc10-seed0: stopped after update 2 of 4: loss nan" in message
+    assert message.rstrip().endswith(f"the last finite state is kept in {lost}")
     assert not (copy.folder / DM / "images.safetensors").exists()
+    kept, manifest = load(lost), read_manifest(lost, "diverged synthetic set")
+    assert kept["images"].isfinite().all()
+    assert (manifest["spec"]["update"], manifest["spec"]["recipe"]["lr"]) == (1, 1e38)
+    # Started again with a rate that works, nothing of the accident is left.
+    assert run(copy.distill(DM)) == 0
+    assert not lost.exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -100,11 +100,12 @@ def _group_labels(sets: list[tuple]) -> list[str]:
     names = []
     for key in keys:
         same = [other for other in keys if other["method"] == key["method"]]
-        # A variant is named even where it stands alone: a set selected on the test set must not pass for another.
-        differing = [
-            c for c in SET_COLUMNS if len({other[c] for other in same}) > 1 or (c == "synthetic_variant" and key[c])
-        ]
+        settings = [column for column in SET_COLUMNS if column != "synthetic_variant"]
+        differing = [c for c in settings if len({other[c] for other in same}) > 1]
         parts = [labels.setting_label(column, key[column]) for column in differing]
+        # A variant is named even where it stands alone: a set selected on the test set must not pass for another.
+        if key["synthetic_variant"] is not None:
+            parts.append(labels.value_label("synthetic_variant", key["synthetic_variant"]))
         names.append(", ".join([labels.method_label(key["method"]), *parts]))
     return names
 

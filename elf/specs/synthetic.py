@@ -34,7 +34,7 @@ class SyntheticSpec(Spec):
 
     dataset: str
     method: str
-    module: str
+    module: str = Field(pattern="^[a-z][a-z0-9_]*$")
     variant: str | None = None
     network: str | None
     ipc: int = Field(ge=1)
