@@ -25,8 +25,10 @@ def elf(front=1, rear=1, epoch=1, teacher=WIDE_TEACHER):
 
 
 TASK = "task-lr0.01"
+FREPO_PROTOCOL = "frepo-lr0.0003"
 KD = f"kd-temperature4-weight1-{NARROW_TEACHER}-epoch1-lr0.01"
-# Synthetic set, evaluation network, cell.
+# Synthetic sets of Table 1, evaluation network, cell.
+OF_OTHERS = {(name, CONVNET, FREPO_PROTOCOL if name == FREPO else TASK) for name in OTHERS}
 EVALUATIONS = {
     (DM, CONVNET, TASK),
     (RANDOM, CONVNET, TASK),
@@ -42,7 +44,7 @@ EVALUATIONS = {
     (DM, RESNET, elf(front=0)),
     (DM, RESNET, elf(rear=0)),
     (DM, RESNET, elf(epoch=2)),
-    *((name, CONVNET, TASK) for name in OTHERS),
+    *OF_OTHERS,
 }
 # Synthetic set, teacher, epoch.
 FEATURES = {(DM, WIDE_TEACHER, 1), (DM, WIDE_TEACHER, 2), (RANDOM, WIDE_TEACHER, 1), (DM, NARROW_TEACHER, 1)}
@@ -105,7 +107,7 @@ OF_ELF = results("table05", "figure3", "figure4")
 
 def after_other(*sets):
     """What follows from synthetic sets of Table 1."""
-    evaluations = evaluate((name, CONVNET, TASK) for name in sets)
+    evaluations = evaluate(e for e in OF_OTHERS if e[0] in sets)
     return distill(*sets) | contact_sheets(*sets) | evaluations | results("table01")
 
 
@@ -146,7 +148,8 @@ def without(*paths):
 
 # Snakemake makes a lost file again only when something that is missing or stale needs it.
 def drawn(experiment):
-    return "results.parquet", f"collected/{experiment}.parquet"
+    (drawing,) = DRAWINGS[experiment]
+    return "results.parquet", f"collected/{experiment}.parquet", drawing.split()[1]
 
 
 # Edit, what it is done to, the jobs that become stale.
@@ -183,7 +186,11 @@ EDITS = {
     "the learning rate of DM": (text("config/recipes/dm.yaml", "value: 1.0\n", "value: 2.0\n"), AFTER_DM),
     "the weight decay of evaluations": (
         text("config/recipes/evaluation.yaml", "value: 0.0005", "value: 0.001"),
-        evaluate(EVALUATIONS) | ALL_RESULTS,
+        evaluate(e for e in EVALUATIONS if e[2] != FREPO_PROTOCOL) | ALL_RESULTS,
+    ),
+    "the protocol of FrePo": (
+        code("elf/frepo_evaluation.py"),
+        evaluate({(FREPO, CONVNET, FREPO_PROTOCOL)}) | results("table01"),
     ),
     "the learning rate of teachers": (
         text("config/recipes/teacher.yaml", "value: 0.01\n", "value: 0.02\n"),

@@ -10,6 +10,7 @@ from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import read_tensors
 from elf.cli import main
 from elf.distillation import dm
+from elf.distillation import selection as selection_module
 from elf.distillation.loop import Selection
 from elf.distillation.selection import selection_for
 from elf.distillation.synthetic import RealImages, SyntheticSet, hold_out
@@ -84,6 +85,24 @@ def test_score_is_the_mean_accuracy_of_networks_trained_as_in_evaluations(method
     # Again, and after another candidate: the same seeds.
     selection.score(SyntheticSet(-candidate().images, candidate().labels))
     assert selection.score(candidate()) == expected
+
+
+def test_frepo_scores_with_its_own_protocol_and_without_normalisation():
+    """Learned labels are no targets of a cross-entropy: with labels of the wrong sign the score is near zero."""
+    settings = {"selection": "validation", "selection_every": 2, "selection_networks": 1, "selection_steps": 600}
+    held_out = real_images(20)
+    selection = selection_for("frepo", "frepoconv-w2-bn", settings, held_out, seed=5)
+    centred = torch.eye(CLASSES) - 1 / CLASSES
+    images = torch.stack([held_out.images[held_out.labels == label].mean(0) for label in range(CLASSES)])
+    right = selection.score(SyntheticSet(images, centred))
+    assert right == selection.score(SyntheticSet(images, centred)) > 0.8
+    assert selection.score(SyntheticSet(images, centred.roll(1, 0))) < 0.2
+    names = []
+    with pytest.MonkeyPatch.context() as patch:
+        build = selection_module.build_network
+        patch.setattr(selection_module, "build_network", lambda name, **kw: names.append(name) or build(name, **kw))
+        selection.score(SyntheticSet(images, centred))
+    assert names == ["frepoconv-w2-none"]
 
 
 def test_a_learned_step_size_is_the_learning_rate_of_the_score():

@@ -371,6 +371,16 @@ def test_contact_sheet_is_a_picture_of_all_images(study):
         assert picture.width * picture.height >= 100 * 32 * 32
 
 
+def test_contact_sheet_of_soft_labels_shows_each_image_under_its_largest_entry(copy):
+    file = copy.folder / DM / "images.safetensors"
+    tensors, manifest = load(file), read_manifest(file)
+    softened = torch.nn.functional.one_hot(tensors["labels"], 10) * 0.7 + 0.03
+    write_tensors(file, tensors | {"labels": softened}, manifest)
+    picture = copy.folder / "soft.png"
+    assert run(["contact-sheet", "--images", file, "--dataset", copy.folder / DATASET, "--picture", picture]) == 0
+    assert picture.read_bytes() == (copy.folder / DM / "contact_sheet.png").read_bytes()
+
+
 def loaded(network: str, state: dict):
     model = build_network(network, classes=10, side=32, generator=generator(99))
     model.load_state_dict(state)

@@ -6,20 +6,28 @@ import signal
 import sys
 import time
 
+import numpy as np
 import pyarrow.parquet
 import pytest
+import safetensors.numpy
 
 pytest_plugins = ("workflow_copy",)
 
 SCALE_FILE = "config/scales/tiny.yaml"
 DM = "dm-convnet-w2-d3-in-ipc10-seed0"
 RANDOM = "random-ipc10-seed0"
+NETWORK = "convnet-w2-d3-in"
+SETS = {
+    **{method: f"{method}-{NETWORK}-ipc10-seed0" for method in ("dm", "dsa", "mtt", "tesla")},
+    **{method: f"{method}-ipc10-seed0" for method in ("random", "herding", "k-center", "k-means")},
+    "frepo": "frepo-frepoconv-w2-bn-ipc10-seed0",
+}
 TEACHERS = {"convnet-w2-d3-in": [1], "convnet-w8-d3-in": [1, 2]}
 ELF_SHARD = (
     f"evaluations/digits/{DM}/resnet18-w1-in/elf-ce-front1-rear1-convnet-w8-d3-in-epoch1-lr0.01/seeds0-1.parquet"
 )
 RANDOM_SHARD = f"evaluations/digits/{RANDOM}/resnet18-w1-in/task-lr0.01/seeds0-1.parquet"
-CELLS = 14
+CELLS = 21
 TEST_IMAGES = 100
 
 # What a reader filters and joins by, and how it is stored.
@@ -39,7 +47,7 @@ def rows(finished):
 
 def test_everything_is_made_and_nothing_else_is_left(finished):
     expected = {"results.parquet", "report.html", "datasets/digits/images.safetensors", "datasets/digits/card.json"}
-    for name in (DM, RANDOM):
+    for name in SETS.values():
         expected |= {f"synthetic/digits/{name}/{file}" for file in ("images.safetensors", "contact_sheet.png")}
     for network, epochs in TEACHERS.items():
         expected |= {f"teachers/digits/{network}/epoch{epoch}.safetensors" for epoch in epochs}
@@ -47,7 +55,9 @@ def test_everything_is_made_and_nothing_else_is_left(finished):
         expected |= {f"teachers/digits/{network}/training.safetensors"}
     expected |= {f"features/digits/{DM}/{net}-epoch{e}.safetensors" for net, epochs in TEACHERS.items() for e in epochs}
     expected |= {f"features/digits/{RANDOM}/convnet-w8-d3-in-epoch1.safetensors"}
-    expected |= {f"tables/table05.{ending}" for ending in ("md", "tex", "csv", "html")}
+    expected |= {f"experts/digits/{NETWORK}/expert{index}.safetensors" for index in range(2)}
+    expected |= {f"collected/{name}.parquet" for name in ("table01", "table05", "figure3", "figure4")}
+    expected |= {f"tables/table{n}.{ending}" for n in ("01", "05") for ending in ("md", "tex", "csv", "html")}
     expected |= {f"figures/figure{n}.{ending}" for n in (3, 4) for ending in ("pdf", "png", "svg", "csv")}
     files = {path.relative_to(finished.results).as_posix() for path in finished.results.rglob("*") if path.is_file()}
     shards = {file for file in files if file.startswith("evaluations/")}
@@ -58,7 +68,7 @@ def test_everything_is_made_and_nothing_else_is_left(finished):
 
 
 def test_a_second_run_has_nothing_to_do(finished):
-    targets = ("all", "all_tables", "all_figures", "table05", "figure3", "figure4", "report")
+    targets = ("all", "all_tables", "all_figures", "table01", "table05", "figure3", "figure4", "report")
     ended = finished.run(*targets)
     assert ended.status == 0
     assert "Nothing to be done" in ended.output
@@ -77,13 +87,14 @@ def test_results_have_a_row_a_seed_with_every_column(finished, rows):
     assert len({tuple(row[name] for name in settings) for row in rows}) == 2 * CELLS
     assert {row["scale"] for row in rows} == {"tiny"}
     assert {row["data_source"] for row in rows} == {"digits"}
-    assert {row["objective"] for row in rows} == {"task", "elf", "kd"}
+    assert {row["objective"] for row in rows} == {"task", "elf", "kd", "frepo"}
+    assert {row["method"] for row in rows} == set(SETS)
     for row in rows:
-        needs_teacher = row["objective"] != "task"
+        needs_teacher = row["objective"] in ("elf", "kd")
         assert (row["teacher_network"] is not None) == (row["teacher_epoch"] is not None) == needs_teacher
         assert (row["features_id"] is not None) == (row["teacher_id"] is not None) == needs_teacher
         assert (row["lambda_front"] is not None) == (row["distance"] is not None) == (row["objective"] == "elf")
-        assert (row["distill_network"] is not None) == (row["method"] == "dm")
+        assert (row["distill_network"] is not None) == (row["method"] in ("dm", "dsa", "mtt", "tesla", "frepo"))
         assert row["train_seconds"] > 0
 
 
@@ -98,11 +109,11 @@ def test_accuracies_are_fractions_of_the_test_set(rows):
 def test_identifiers_in_results_are_those_of_the_files(finished, rows):
     manifests = finished.read_manifests()
     for row in rows:
-        name = DM if row["method"] == "dm" else RANDOM
+        name = SETS[row["method"]]
         assert row["dataset_id"] == manifests["datasets/digits/images.safetensors"]["id"]
         assert row["synthetic_set_id"] == manifests[f"synthetic/digits/{name}/images.safetensors"]["id"]
         assert row["code_id"] == manifests[row["shard"]]["code_id"]
-        if row["objective"] != "task":
+        if row["features_id"] is not None:
             teacher = f"{row['teacher_network']}-epoch{row['teacher_epoch']}"
             features = manifests[f"features/digits/{name}/{teacher}.safetensors"]
             assert row["features_id"] == features["id"]
@@ -205,6 +216,45 @@ def test_a_second_run_on_the_same_folder_is_refused(workflow):
     assert first.returncode == 0, output
     assert (workflow.results / picture).is_file()
     assert workflow.content_ids() == before
+
+
+def test_an_imported_set_takes_part_like_any_other_method(workflow):
+    """Pictures of the random set, as bytes in another layout and order, come back as the set that they were."""
+    file = workflow.results / f"synthetic/digits/{RANDOM}/images.safetensors"
+    images, labels = (safetensors.numpy.load_file(file)[name] for name in ("images", "labels"))
+    order = np.random.default_rng(0).permutation(len(images))
+    pictures = np.rint((images * 0.5 + 0.5) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+    def bring(pictures) -> None:
+        np.savez(workflow.folder / "theirs.npz", x=pictures[order], y=labels[order])
+        command = [sys.executable, "-m", "elf", "import", "theirs.npz", "--name", "theirs", "--force"]
+        ended = workflow.call(command)
+        assert ended.status == 0, ended.output
+
+    bring(pictures)
+    workflow.edit(SCALE_FILE, "methods: [dm, dsa,", "methods: [theirs, dm, dsa,")
+    workflow.edit(SCALE_FILE, "method: [tesla, herding", "method: [theirs, tesla, herding")
+    jobs = {
+        "distill synthetic/digits/theirs-ipc10-seed0/images.safetensors",
+        f"evaluate evaluations/digits/theirs-ipc10-seed0/{NETWORK}/task-lr0.01/seeds0-1.parquet",
+        "collect_experiment collected/table01.parquet",
+        "draw_table tables/table01.md",
+    }
+    ended = workflow.run("table01")
+    assert ended.status == 0, ended.output
+    assert ended.jobs == jobs
+    theirs = safetensors.numpy.load_file(workflow.results / "synthetic/digits/theirs-ipc10-seed0/images.safetensors")
+    np.testing.assert_array_equal(theirs["labels"], labels)
+    # Within a class the order is theirs.
+    for label in range(10):
+        ours, found = (
+            sorted(map(tuple, x[labels == label].reshape(10, -1).tolist())) for x in (images, theirs["images"])
+        )
+        np.testing.assert_allclose(found, ours, atol=1e-6)
+    assert "| theirs |" in (workflow.results / "tables/table01.md").read_text(encoding="utf-8")
+
+    bring(255 - pictures)
+    assert workflow.planned("table01") == jobs
 
 
 MISTAKES = {

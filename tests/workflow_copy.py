@@ -26,7 +26,7 @@ TINY = """\
 description: tiny scale of the tests
 methods: [dm, dsa, mtt, tesla, frepo, random, herding, k-center, k-means]
 experiments: [table01, table05, figure3, figure4]
-stand_ins: {cifar10: digits, cifar100: digits}
+stand_ins: {cifar10: digits, cifar10-frepo: digits, cifar100: digits}
 width: 0.015625
 seeds: 2
 seeds_per_job: 2
@@ -38,6 +38,7 @@ recipes:
   mtt: {iterations: 2, synthetic_steps: 2, expert_epochs: 1, max_start_epoch: 2, experts: 2}
   tesla: {iterations: 2, synthetic_steps: 2, expert_epochs: 1, max_start_epoch: 1, experts: 1}
   frepo: {iterations: 3, batch_real: 20}
+  frepo-evaluation: {steps: 4, warmup_steps: 2}
   expert: {epochs: 2, batch_size: 40}
   teacher: {epochs: 3, batch_size: 40}
   evaluation: {epochs: 1, batch_size: 50}
@@ -48,9 +49,9 @@ changes:
       baseline: {enabled: false}
       batch-norm-aligned: {enabled: false}
       batch-norm: {enabled: false}
-      frepo: {enabled: false}
+      frepo: {method: [frepo], eval_network: [convnet-w128-d3-in]}
       others:
-        method: [tesla, frepo, herding, k-center, k-means]
+        method: [tesla, herding, k-center, k-means]
         eval_network: [convnet-w128-d3-in]
         enabled: true
   table05:

@@ -29,6 +29,8 @@ def distill_code(spec: SyntheticSpec) -> str:
         roots.append("elf.importing.using")
     if spec.recipe.get("selection", "final") != "final":
         roots.append("elf.distillation.selection")
+        if spec.module == "frepo":
+            roots += ["elf.frepo_evaluation", "elf.objectives.frepo"]
     return fingerprint("elf.stages.distill", f"elf.distillation.{spec.module}", *roots)
 
 

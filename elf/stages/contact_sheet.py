@@ -19,6 +19,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--picture", required=True, type=Path, metavar="FILE", help="output: PNG")
     arguments = parser.parse_args(argv)
     images, labels, _ = read_synthetic_set(arguments.images, torch.device("cpu"))
+    if labels.dim() == 2:
+        # Soft labels: a picture is shown in the row of the class that it is most of.
+        labels = labels.argmax(dim=1)
     preprocessing, manifest = read_preprocessing(arguments.dataset)
     picture = contact_sheet(preprocessing.inverse(images), labels, manifest["spec"]["class_names"])
     buffer = io.BytesIO()
