@@ -258,6 +258,13 @@ def test_a_missing_column_is_named(tmp_path):
         read_table(tmp_path / "a.parquet", "rows", SCHEMA)
 
 
+def test_a_column_that_was_added_later_may_be_missing(tmp_path):
+    write_table(tmp_path / "a.parquet", [{"seed": 1}], pyarrow.schema([SCHEMA.field("seed")]), manifest_of("rows"))
+    table, _ = read_table(tmp_path / "a.parquet", "rows", SCHEMA, ["accuracy", "device"])
+    assert table.schema.equals(SCHEMA)
+    assert table.to_pylist() == [{name: 1 if name == "seed" else None for name in SCHEMA.names}]
+
+
 def test_an_altered_number_is_damaged(tmp_path):
     """Rewritten by another program that kept the manifest."""
     path = tmp_path / "a.parquet"

@@ -96,7 +96,7 @@ def evaluate(which, seeds="seeds0-1"):
 
 OF_DM = {e for e in EVALUATIONS if e[0] == DM}
 OF_RANDOM = {e for e in EVALUATIONS if e[0] == RANDOM}
-WITH_TEACHER = {e for e in EVALUATIONS if e[2] != TASK}
+WITH_TEACHER = {e for e in EVALUATIONS if e[2] not in (TASK, FREPO_PROTOCOL)}
 WITH_ELF = WITH_TEACHER - {(DM, CONVNET_BN, KD)}
 ON_VGG = {e for e in EVALUATIONS if e[1] == VGG}
 ON_CONVNET = {e for e in EVALUATIONS if e[1] == CONVNET}

@@ -6,6 +6,7 @@ import pytest
 
 from elf.artifacts.tables import read_table
 from elf.cli import main
+from elf.results.columns import OPTIONAL_COLUMNS
 from elf.results.schema import RESULTS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ def test_tables_and_data_of_figures_come_from_the_results(folder, tmp_path, monk
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_published_results_are_whole_and_unaltered(folder):
-    table, manifest = read_table(folder / "results.parquet", "results", RESULTS)
+    table, manifest = read_table(folder / "results.parquet", "results", RESULTS, OPTIONAL_COLUMNS)
     rows = table.to_pylist()
     assert rows
     assert {row["scale"] for row in rows} == {folder.name} == {manifest["spec"]["scale"]}

@@ -29,8 +29,13 @@ def write_table(
     return manifest
 
 
-def read_table(path: Path, kind: str, schema: pyarrow.Schema) -> tuple[pyarrow.Table, Manifest]:
+def read_table(
+    path: Path, kind: str, schema: pyarrow.Schema, optional: Iterable[str] = ()
+) -> tuple[pyarrow.Table, Manifest]:
     """Read and verify a table; its columns must be those of the schema.
+
+    Those named in ``optional`` may be missing, as they are in tables of before the column was added: they are then
+    filled with nulls.
 
     Raises
     ------
@@ -44,11 +49,14 @@ def read_table(path: Path, kind: str, schema: pyarrow.Schema) -> tuple[pyarrow.T
     except (OSError, TypeError, ValueError, pyarrow.ArrowException) as error:
         # Altered bytes can turn into numbers, texts and types that no table of ours holds.
         raise damaged(path, error) from error
-    missing = [name for name in schema.names if name not in table.column_names]
+    absent = [name for name in schema.names if name not in table.column_names]
+    missing = [name for name in absent if name not in set(optional)]
     if missing:
         raise ElfError(f"{path}: the column {missing[0]!r} is missing; delete the file and start again")
     if manifest["checksums"].get("rows") != checksum:
         raise damaged(path, "the checksum of its rows does not fit")
+    for name in absent:
+        table = table.append_column(schema.field(name), pyarrow.nulls(len(table), schema.field(name).type))
     return table.select(schema.names), manifest
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import pandas as pd
 
 from elf.artifacts.tables import read_table
+from elf.results.columns import OPTIONAL_COLUMNS
 from elf.results.schema import RESULTS
 from elf.stages.plan import Plan
 
 
 def read_results(path: Path) -> pd.DataFrame:
     """Return results, one row a seed."""
-    return read_table(path, "results", RESULTS)[0].to_pandas()
+    return read_table(path, "results", RESULTS, OPTIONAL_COLUMNS)[0].to_pandas()
 
 
 def cells_of(plan: Plan, experiment: str) -> pd.DataFrame:
