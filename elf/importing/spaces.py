@@ -86,7 +86,7 @@ def understand_space(
     if pixels is not None:
         return pixels
     exact = _as_real_images(values, whitened, whitening)
-    return exact if exact is not None else _by_statistics(values, usual, whitened)
+    return exact if exact is not None else by_statistics(values, usual, whitened)
 
 
 def _as_pixels(images: Tensor, values: Tensor) -> Space | None:
@@ -166,7 +166,17 @@ def limit(spread: float) -> float:
     return LIMIT_NARROW + (LIMIT_WIDE - LIMIT_NARROW) * min(max(share, 0.0), 1.0)
 
 
-def _by_statistics(values: Tensor, usual: tuple[str, str] | None, whitened: str | None) -> Space:
+def by_statistics(values: Tensor, usual: tuple[str, str] | None, whitened: str | None) -> Space:
+    """Tell normalised from whitened images (n, 3, side, side) by the correlation of neighbours; refuse if in doubt.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, 3, side, side)
+    usual : (str, str) or None
+        Constants to name if the images are normalised, and why these.
+    whitened : str or None
+        Whitening to name if they are whitened.
+    """
     if len(values) < FEWEST_IMAGES:
         raise _doubtful(f"{len(values)} image(s) are too few to tell normalised from whitened ones")
     spread = float((values - values.mean((0, 2, 3), keepdim=True)).pow(2).mean().sqrt())
