@@ -245,6 +245,24 @@ def test_summary_leaves_the_aligned_network_out_and_counts_what_is_missing():
     assert "no effect beyond the spread of the seeds. 1 of 2 networks not run." in text
 
 
+def test_methods_are_compared_with_random_images_in_the_same_protocol():
+    frepo = {"method": "frepo", "objective": "frepo", "paper_dataset": "cifar10-frepo"}
+    entries = [
+        (cell(), spread(0.5, 0.001)),
+        (cell(method="random"), spread(0.4, 0.001)),
+        (cell(**frepo), spread(0.3, 0.001)),
+        (cell(**frepo | {"method": "random"}), spread(0.25, 0.001)),
+    ]
+    text = " ".join(summarise(*frames(entries), ABOUT).split())
+    assert "DM against random real images, both without a teacher: +10.00 points" in text
+    assert "FrePo against random real images, both without a teacher: +5.00 points" in text
+    assert text.count("against random real images") == 2
+    assert "FrePo:" not in text
+    table = render(*frames(entries), ABOUT)["md"]
+    assert "FrePo protocol | 30.00" in table
+    assert "gain" not in table.split("| --- |")[1]
+
+
 def test_summary_without_results():
     text = summarise(*frames([(key, []) for key, _ in table5()]), ABOUT)
     assert "no results yet (0 of 5 networks)" in text

@@ -10,6 +10,8 @@ from elf.results.columns import SET_COLUMNS, TRAINING_COLUMNS, Cell, baseline_of
 from elf.results.statistics import Difference, paired_difference
 
 NOT_RUN = "—"
+WITHOUT_TEACHER = ("task", "frepo")
+"""Objectives that have no baseline: they are what others are compared with, each in its own protocol."""
 SIGNIFICANT = 0.05
 
 
@@ -24,7 +26,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One objective: its cells, and its change from the baseline in each column (None for the baseline)."""
+    """One objective: its cells, and its change from the baseline in each column (None without a teacher)."""
 
     label: str
     cells: dict[str, Cell]
@@ -139,7 +141,7 @@ def _rows(objective: str, group: list[Cell]) -> list[Row]:
                 ]
             ),
             members,
-            None if objective == "task" else _gains(members, group),
+            None if objective in WITHOUT_TEACHER else _gains(members, group),
         )
         for values, members in rows.items()
     ]
@@ -167,11 +169,14 @@ def _best(rows: list[Row]) -> Iterator[str]:
 
 
 def _caption(cells: list[Cell], about: dict) -> str:
+    gain = (
+        "Gain: mean of the paired differences to the baseline in percentage points, with its 95 % t-interval; "
+        f"* marks p < {SIGNIFICANT} (paired t-test over seeds, not corrected for multiple comparisons). "
+    )
     return (
         f"Test accuracy (%) on {describe_data(cells)}: "
         f"mean ± population standard deviation over {describe_seeds(cells, about['seeds'])}. "
-        "Gain: mean of the paired differences to the baseline in percentage points, with its 95 % t-interval; "
-        f"* marks p < {SIGNIFICANT} (paired t-test over seeds, not corrected for multiple comparisons). "
+        f"{gain if any(cell['objective'] not in WITHOUT_TEACHER for cell in cells) else ''}"
         f"Bold: best of the column within a method. {labels.scale_text(about)}"
     )
 

@@ -11,6 +11,9 @@ from elf.results.labels import network_labels, scale_text, signed
 from elf.results.layout import SIGNIFICANT, Group, Row, Table, lay_out
 from elf.results.statistics import Difference, paired_difference
 
+COMPARABLE = ("dataset", "ipc", "objective")
+"""What distilled and random images must share to be compared."""
+
 
 def summarise(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> str:
     """Return a short summary for the terminal: what each objective and distillation change, and how surely.
@@ -29,8 +32,9 @@ def summarise(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> str:
     table = lay_out(cells, results, about)
     lines = [f"{table.title}. {scale_text(about)}"]
     for group in table.groups:
-        lines.append(f"{group.label}:")
         rows = [row for row in group.rows if row.gains is not None]
+        if rows:
+            lines.append(f"{group.label}:")
         lines += [f"  {_gain_line(row)}" for row in rows]
         lines += [f"  {line}" for line in _elf_against_kd(rows)]
     lines += _against_random(table)
@@ -68,7 +72,7 @@ def _against_random(table: Table) -> list[str]:
             continue
         for control in random:
             images, real = _baselines(group), _baselines(control)
-            if all(images[n][c] == real[n][c] for n in images.keys() & real.keys() for c in ("dataset", "ipc")):
+            if all(images[n][c] == real[n][c] for n in images.keys() & real.keys() for c in COMPARABLE):
                 shared = [network for network in images if network in real]
                 if shared:
                     lines.append(f"{group.label} against random real images, both without a teacher:")
