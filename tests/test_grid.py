@@ -20,6 +20,8 @@ from elf.specs.features import FeaturesSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
+from elf.stages.plan import Plan
+from elf.stages.report import _recipes
 
 CONFIG = PROJECT / "config"
 SCALES = sorted(path.stem for path in (CONFIG / "scales").glob("*.yaml"))
@@ -202,6 +204,22 @@ def test_settings_of_the_selection_count_only_where_something_is_selected(tmp_pa
     assert all("-without7/" in path for path in grid.experts_of(validated))
     on_test = with_recipe(tmp_path, selection="best_on_test").synthetic_sets.values()
     assert not any("validation_per_class" in spec.recipe for spec in on_test)
+
+
+def test_report_names_the_values_that_a_set_was_made_with(tmp_path):
+    """Not those that its recipe would have; protocols and experts among them, and nothing that was not read."""
+    grid = with_recipe(tmp_path, gradient="constant-memory")
+    plan = Plan(load_settings(CONFIG, "paper"), grid, tmp_path)
+    found = {(line["recipe"], line["key"], line["value"], line["source"]) for line in _recipes(plan)}
+    assert {
+        ("mtt", "gradient", "unrolled", "official code"),
+        ("mtt", "gradient", "constant-memory", "own choice"),
+    } < found
+    assert ("expert", "momentum", 0.0, "official code") in found
+    assert ("evaluation", "epochs", 1000, "paper") in found
+    assert not [line for line in found if line[1].startswith("selection_")]
+    frepo = {line["recipe"] for line in _recipes(Plan(plan.settings, grid_of("paper", tmp_path), tmp_path))}
+    assert {"dm", "dsa", "mtt", "frepo", "expert", "teacher", "evaluation", "frepo-evaluation"} == frepo
 
 
 @pytest.mark.parametrize(
@@ -403,7 +421,9 @@ SPECS = (
     | st.builds(
         SyntheticSpec,
         dataset=NAMES,
-        method=st.just("dm"),
+        method=NAMES,
+        module=st.just("dm"),
+        variant=st.none() | NAMES,
         network=st.none() | NETWORKS,
         ipc=st.integers(1, 50),
         seed=st.integers(0, 9),

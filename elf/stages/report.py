@@ -8,6 +8,7 @@ from elf.results.columns import gather
 from elf.results.layout import lay_out
 from elf.results.report import render_report
 from elf.results.summary import summarise
+from elf.specs.base import canonical_json
 from elf.stages.drawing import about, cells_of, read_results, title
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
@@ -54,14 +55,32 @@ def _contact_sheets(plan: Plan) -> Iterator[dict]:
 
 def _recipes(plan: Plan) -> Iterator[dict]:
     """Yield the hyper-parameters that hold for the cells of the grid, each with its source."""
-    used = {("teacher", None, None)}
-    for cells in plan.grid.cells.values():
-        for cell in cells:
-            used |= {(name, cell.paper_dataset, cell.synthetic.ipc) for name in (cell.synthetic.method, "evaluation")}
+    recipes = plan.settings.recipes
     seen = set()
-    for name, dataset, ipc in sorted(used, key=str):
-        for key, entry in plan.settings.recipes[name].sourced(dataset, ipc).items():
+    for name, dataset, ipc, changed in _used(plan):
+        for key, entry in recipes[name].sourced(dataset, ipc).items():
+            if changed is not None and key not in changed:
+                continue
+            if changed is not None and changed[key] != entry.value:
+                entry = entry.changed(changed[key], "experiment")
             line = {"recipe": name, "key": key, "value": entry.value, "source": entry.source, "where": entry.where}
             if tuple(line.values()) not in seen:
                 seen.add(tuple(line.values()))
                 yield line
+
+
+def _used(plan: Plan) -> list[tuple[str, str | None, int | None, dict | None]]:
+    """Return recipe, dataset and images per class of all cells, and for methods the values that a set was made with."""
+    used: dict[str, tuple] = {"teacher": ("teacher", None, None, None)}
+    for cell in (cell for cells in plan.grid.cells.values() for cell in cells):
+        synthetic, dataset = cell.synthetic, cell.paper_dataset
+        protocol = "frepo-evaluation" if cell.evaluation.objective.name == "frepo" else "evaluation"
+        entries = [
+            (synthetic.method, dataset, synthetic.ipc, synthetic.recipe),
+            (protocol, dataset, synthetic.ipc, None),
+        ]
+        if "experts" in synthetic.recipe:
+            entries.append(("expert", dataset, None, None))
+        for entry in entries:
+            used.setdefault(canonical_json(entry), entry)
+    return sorted(used.values(), key=lambda entry: canonical_json(entry))
