@@ -1,6 +1,7 @@
 """Measure the memory that one update of MTT and TESLA needs, against the number of synthetic steps.
 
-Each number comes from a process of its own, which makes one update with ten random images for each of ten classes.
+Each process makes one update with ten random images for each of ten classes; a number is the median of some, because
+how the allocator arranges the memory varies from one to the next.
 
     .venv/bin/python benchmarks/unroll_memory.py --out docs/results/unroll_memory
 """
@@ -9,6 +10,7 @@ import argparse
 import csv
 import importlib
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +121,11 @@ def plot(rows: list[dict], file: Path) -> None:
     figure.savefig(file, dpi=150, metadata={"Software": None})
 
 
+def _run(told: list[str]) -> dict:
+    ended = subprocess.run([sys.executable, __file__, *told], check=True, capture_output=True, text=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
 def main() -> None:
     """Measure every way with every number of steps, or one of them in this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -126,6 +133,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[5, 10, 20, 40])
     parser.add_argument("--device", choices=devices.DEVICES, default="cpu")
     parser.add_argument("--out", type=Path, default=Path("docs/results/unroll_memory"), help="folder to write to")
+    parser.add_argument("--repeats", type=int, default=3, help="processes for each number")
     parser.add_argument("--way", choices=WAYS, help="measure this alone, with the first of the steps, and print it")
     arguments = parser.parse_args()
     device = devices.pick_device(arguments.device)
@@ -137,16 +145,19 @@ def main() -> None:
     for steps in arguments.steps:
         for way in WAYS:
             told = ["--network", arguments.network, "--device", device.type, "--way", way, "--steps", str(steps)]
-            ended = subprocess.run([sys.executable, __file__, *told], check=True, capture_output=True, text=True)
-            rows.append(json.loads(ended.stdout.splitlines()[-1]))
-            print(rows[-1], flush=True)
+            runs = [_run(told) for _ in range(arguments.repeats)]
+            median = {key: statistics.median(run[key] for run in runs) for key in ("above_baseline", "peak")}
+            rows.append({"way": way, "steps": steps} | {key: round(value) for key, value in median.items()})
+            print(rows[-1], runs, flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with (arguments.out / "memory.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     where = f"{arguments.network}, {SIDE}x{SIDE} pixels, {CLASSES} classes, {IPC} images per class, all in every step"
-    caption = f"{where}; {devices.describe(device)}, PyTorch {torch.__version__}."
+    caption = (
+        f"{where}; {devices.describe(device)}, PyTorch {torch.__version__}; median of {arguments.repeats} processes."
+    )
     write_text(arguments.out / "memory.md", table(rows, arguments.steps, caption))
     plot(rows, arguments.out / "memory.png")
 

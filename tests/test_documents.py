@@ -213,33 +213,6 @@ def test_targets_named_are_rules(document):
     assert named <= rules_of_the_workflow()
 
 
-def test_sizes_of_expert_buffers_follow_from_parameter_counts():
-    """By a formula of its own for a ConvNet; the sizes of all snapshots are known for the official code."""
-
-    def parameters(width, depth, side, classes):
-        convolutions = 27 * width + (depth - 1) * 9 * width**2 + depth * width
-        return convolutions + 2 * depth * width + width * (side >> depth) ** 2 * classes + classes
-
-    lines = [line for line in read("docs/experts.md").splitlines() if line.count("|") == 9][2:]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert len(rows) == 9
-    classes = {"CIFAR-10": (10, 32), "CIFAR-100": (100, 32), "Tiny": (200, 64), "ImageNet-1K": (1000, 64)}
-    sums = [0.0, 0.0, 0.0]
-    for buffer, _, experts, count, kept, *sizes in rows[:-1]:
-        width, depth = map(int, re.search(r"W(\d+)-D(\d)", buffer).groups())
-        number, side = classes[re.match(r"[\w-]+", buffer)[0]]
-        found = int(count.replace(",", ""))
-        assert found == parameters(width, depth, side, number)
-        expected = [
-            int(experts) * found * snapshots * size / 1e9
-            for snapshots, size in ((51, 4), (int(kept), 4), (int(kept), 2))
-        ]
-        assert [f"{value:.1f}" for value in expected] == sizes
-        sums = [total + value for total, value in zip(sums, expected, strict=True)]
-    assert rows[-1][2:] == ["750", "", "", *(f"{total:.1f}" for total in sums)]
-    assert {row[5] for row in rows[:-1]} == {"6.5", "10.3", "113.3", "17.5", "25.5"}
-
-
 def test_table_of_artifacts_is_complete():
     rows = [line for line in read("docs/architecture.md").splitlines() if line.count("|") == 7][2:]
     columns = list(zip(*(row.strip("|").split("|") for row in rows), strict=True))
