@@ -801,6 +801,25 @@ def test_results_refuse_shards_that_are_not_those_of_the_grid(copy, capsys):
     assert identifiers(copy.folder)["again.parquet"] == identifiers(copy.folder)["results.parquet"]
 
 
+def test_a_table_can_be_drawn_from_what_is_there(copy, capsys):
+    lost = only(copy, objective="task", network="vgg11-w1-bn", synthetic_set=RANDOM.rsplit("/", 1)[1])
+    (copy.folder / lost).unlink()
+    shutil.rmtree(copy.folder / "evaluations/digits" / DM.rsplit("/", 1)[1])
+    some = copy.folder / "some.parquet"
+    command = copy.whole_scale("collect", "--experiment", "table05", "--results", some)
+    assert "there is no such file" in failing(command, capsys)
+    assert run([*command, "--partial"]) == 0
+    rows = pd.read_parquet(some)
+    everything = pd.read_parquet(copy.folder / "results.parquet")
+    left = everything[(everything["method"] == "random") & (everything["shard"] != lost)]
+    assert sorted(rows["accuracy"]) == sorted(left["accuracy"])
+    assert run(copy.whole_scale("table", "table05", "--results", some, "--folder", copy.folder / "drawn")) == 0
+    table = (copy.folder / "drawn/table05.md").read_text()
+    assert "— not run." in table
+    for accuracies in left.groupby("shard")["accuracy"]:
+        assert f"{100 * accuracies[1].mean():.2f} ±" in table
+
+
 def test_results_refuse_shards_of_another_state_of_the_images(copy, capsys):
     file = copy.folder / DM / "images.safetensors"
     tensors, manifest = load(file), read_manifest(file)

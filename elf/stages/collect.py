@@ -7,6 +7,7 @@ from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
 from elf.errors import ElfError
 from elf.fingerprint import fingerprint
+from elf.grid import Grid
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
@@ -83,13 +84,28 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
     }
 
 
+def _those_there(grid: Grid, folder: Path) -> Grid:
+    """Return the evaluations that have been run, with their synthetic sets and datasets."""
+    evaluations = {path: spec for path, spec in grid.evaluations.items() if (folder / path).is_file()}
+    sets = {f"{spec.dataset}/{spec.synthetic_set}" for spec in evaluations.values()}
+    datasets = {spec.dataset for spec in evaluations.values()}
+    return Grid(
+        datasets={path: spec for path, spec in grid.datasets.items() if spec.name in datasets},
+        synthetic_sets={p: spec for p, spec in grid.synthetic_sets.items() if f"{spec.dataset}/{spec.name}" in sets},
+        evaluations=evaluations,
+    )
+
+
 def main(argv: list[str]) -> None:
     """Run the stage from the command line."""
     parser = arguments_of_scale("collect", __doc__, results="output")
     parser.add_argument("--experiment", help="the evaluations of this table or figure alone (default: all)")
+    parser.add_argument("--partial", action="store_true", help="leave out what has not been run yet")
     arguments = parser.parse_args(argv)
     plan = load_plan(arguments, experiment=arguments.experiment)
     folder, wanted = plan.folder, plan.collected(arguments.experiment)
+    if arguments.partial:
+        wanted = _those_there(wanted, folder)
     synthetic = {
         f"{spec.dataset}/{spec.name}": read_manifest(folder / path / "images.safetensors", "synthetic set")
         for path, spec in wanted.synthetic_sets.items()
@@ -100,7 +116,7 @@ def main(argv: list[str]) -> None:
     }
     rows = list(collect(plan.settings.name, folder, wanted.evaluations, synthetic, sources))
     inputs = {f"synthetic set {name}": manifest for name, manifest in synthetic.items()}
-    spec = {"scale": plan.settings.name, "experiment": arguments.experiment}
+    spec = {"scale": plan.settings.name, "experiment": arguments.experiment, "partial": arguments.partial}
     manifest = describe("results", spec, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={})
     write_table(arguments.results, rows, RESULTS, manifest, MEASURED)
     print(f"{arguments.results}: {len(rows)} rows from {len(wanted.evaluations)} shards")
