@@ -13,7 +13,12 @@ METHOD_LABELS = {
     "k-center": "k-center",
     "k-means": "k-means",
 }
-DATASET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny-imagenet": "Tiny ImageNet"}
+DATASET_LABELS = {
+    "cifar10": "CIFAR-10",
+    "cifar10-frepo": "CIFAR-10 for FrePo",
+    "cifar100": "CIFAR-100",
+    "tiny-imagenet": "Tiny ImageNet",
+}
 FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11", "frepoconv": "FrePo-Conv"}
 NORM_ORDER = ("in", "bn")
 OBJECTIVE_LABELS = {"task": "baseline", "elf": "+ ELF", "kd": "+ KD", "frepo": "FrePo protocol"}
