@@ -12,7 +12,7 @@ from elf.errors import ElfError
 from elf.progress import reporter
 from elf.specs.synthetic import SyntheticSpec
 from elf.stages.code import distill_code
-from elf.stages.inputs import Split, check_settings, read_split
+from elf.stages.inputs import Split, check_made_from, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,11 @@ def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict
             raise ElfError(f"--experts: found {len(arguments.experts)} files, the recipe says {count}")
         experts = importlib.import_module("elf.artifacts.experts").ExpertBuffer(arguments.experts)
         for path, manifest in zip(arguments.experts, experts.manifests, strict=True):
-            check_settings(path, manifest, dataset=spec.dataset, network=spec.network)
+            wanted = {"dataset": spec.dataset, "network": spec.network, "held_out_per_class": spec.held_out_per_class}
+            check_settings(path, manifest, **wanted)
+            # Imported experts cannot name the state of the dataset that they were trained on.
+            if manifest["inputs"]["dataset"]["id"] is not None:
+                check_made_from(path, manifest, "dataset", train.manifest)
         return {"experts": experts}, {f"expert {index}": manifest for index, manifest in enumerate(experts.manifests)}
     if spec.module == "imported":
         if arguments.imported is None:

@@ -10,7 +10,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("path", nargs="?", help="path below the results folder of the scale; without it all are listed")
     arguments = parser.parse_args(argv)
     grid = load_plan(arguments).grid
-    known = grid.datasets | grid.synthetic_sets | grid.teachers | grid.features | grid.evaluations
+    known = grid.datasets | grid.experts | grid.synthetic_sets | grid.teachers | grid.features | grid.evaluations
     if arguments.path is None:
         print("\n".join(known))
     elif arguments.path not in known:
