@@ -159,4 +159,5 @@ def test_help_does_not_wait_for_pytorch():
 def test_settings_list_what_a_shipped_scale_needs(scale, capsys):
     assert main(["settings", "--config", str(PROJECT / "config"), "--scale", scale]) == 0
     paths = capsys.readouterr().out.splitlines()
-    assert {path.split("/")[0] for path in paths} == {"datasets", "synthetic", "teachers", "features", "evaluations"}
+    kinds = {"datasets", "experts", "synthetic", "teachers", "features", "evaluations"}
+    assert {path.split("/")[0] for path in paths} == kinds
