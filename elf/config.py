@@ -1,8 +1,8 @@
 """What the files under ``config/`` may contain; elf/config_reading.py reads them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from elf.specs.evaluation import ELF_TERMS, Objective
 from elf.specs.synthetic import RecipeValue
@@ -95,13 +95,18 @@ class Block(Strict):
     """A product of axes; an experiment is the union of its blocks."""
 
     dataset: str = Field(description="Dataset of the paper; a scale may let another stand in for it.")
-    ipc: list[ImagesPerClass] = Field(description="Images per class.")
-    method: list[str] = Field(description="Distillation methods; those that the scale does not run stay empty.")
-    distill_network: list[str] = Field(description="Distillation networks.")
-    eval_network: list[str] = Field(description="Evaluation networks.")
-    objective: list[ObjectiveConfig] = Field(description="What is minimised.")
-    teacher_network: str = Field(
-        default="match", description="Feature model; match takes the IN ConvNet whose map fits."
+    full_data: bool = Field(
+        default=False, description="Whether the networks are trained on all real images, by the recipe of teachers."
+    )
+    ipc: list[ImagesPerClass] = Field(default=[], description="Images per class.")
+    method: list[str] = Field(
+        default=[], description="Distillation methods; those that the scale does not run stay empty."
+    )
+    distill_network: list[str] = Field(default=[], description="Distillation networks.")
+    eval_network: list[str] = Field(min_length=1, description="Evaluation networks.")
+    objective: list[ObjectiveConfig] = Field(default=[], description="What is minimised.")
+    teacher_network: str | list[str] = Field(
+        default="match", description="Feature models; match takes the IN ConvNet whose map fits."
     )
     teacher_epoch: Epoch | list[Epoch] | dict[str, Epoch] = Field(
         default=[], description="Epochs of the feature model: one, several, or one for each method."
@@ -115,6 +120,15 @@ class Block(Strict):
     aligned: bool = Field(default=False, description="Whether this is evaluation with the distillation network.")
     enabled: bool = Field(default=True, description="Whether the block is part of the experiment.")
 
+    @model_validator(mode="after")
+    def _check_axes(self) -> Self:
+        """A block of full data has no synthetic set; every other block needs all that determines one."""
+        for key in ("ipc", "method", "distill_network", "objective"):
+            if self.full_data == bool(getattr(self, key)):
+                problem = "must be left out of a block with full_data" if self.full_data else "this key is missing"
+                raise ValueError(f"{key}: {problem}")
+        return self
+
 
 class Experiment(Strict):
     """One file of ``config/experiments/``: a table or a figure."""
@@ -122,6 +136,12 @@ class Experiment(Strict):
     title: str = Field(description="First sentence of the caption.")
     kind: Literal["table", "figure"] = Field(description="What is drawn.")
     number: int = Field(ge=1, description="Number in the paper.")
+    columns: Literal["network", "ipc"] = Field(
+        default="network", description="Columns of a table: evaluation networks, or images per class."
+    )
+    shows: Literal["accuracy", "teacher_epoch"] = Field(default="accuracy", description="What stands in a table.")
+    gains: bool = Field(default=False, description="Whether a table has rows with the change from the baseline.")
+    bold: bool = Field(default=False, description="Whether a table prints the best of a column in bold.")
     blocks: dict[str, Block] = Field(description="Named products of axes.")
 
 
@@ -204,6 +224,13 @@ class Recipe(Strict):
         return values
 
 
+class ScaleVariant(Strict):
+    """Hyper-parameters that a scale changes under a condition."""
+
+    when: Condition = Field(description="Condition.")
+    values: dict[str, RecipeValue] = Field(description="Changed hyper-parameters.")
+
+
 class Scale(Strict):
     """One file of ``config/scales/``: budgets, and which data stands in for which."""
 
@@ -211,11 +238,17 @@ class Scale(Strict):
     methods: list[str] = Field(description="Distillation methods that are run; cells of others stay empty.")
     experiments: list[str] = Field(description="Tables and figures that are made.")
     stand_ins: dict[str, str] = Field(default={}, description="Dataset of the paper: dataset that stands in for it.")
+    teacher_epochs: dict[str, Epoch] = Field(
+        default={}, description="Epoch of the feature model in an experiment: epoch at this scale."
+    )
     width: float = Field(default=1.0, gt=0, le=1, description="Multiplies the width of every network.")
     seeds: int = Field(default=5, ge=1, description="Evaluation networks per cell.")
     seeds_per_job: int = Field(default=5, ge=1, description="Evaluation networks that one job trains.")
     datasets: dict[str, dict[str, Any]] = Field(default={}, description="Changes to config/datasets.yaml.")
     recipes: dict[str, dict[str, RecipeValue]] = Field(default={}, description="Changed hyper-parameters.")
+    variants: dict[str, list[ScaleVariant]] = Field(
+        default={}, description="Hyper-parameters changed for single datasets of the paper or image counts."
+    )
     changes: dict[str, dict[str, Any]] = Field(
         default={}, description="Changes to experiments, merged into their keys."
     )

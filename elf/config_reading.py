@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from elf.config import TRAINING_RECIPES, DatasetConfig, Experiment, Recipe, Scale, Settings, Sourced, Top
+from elf.config import TRAINING_RECIPES, DatasetConfig, Experiment, Recipe, Scale, Settings, Sourced, Top, Variant
 from elf.errors import ElfError
 from elf.specs.expert import ExpertRecipe
 from elf.specs.synthetic import RecipeValue
@@ -74,21 +74,36 @@ def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
     methods = [name for name, module in modules.items() if (PACKAGE / "distillation" / f"{module}.py").is_file()]
     known_keys(scale.recipes, recipes, scale_file, "recipes")
     known_keys(scale.methods, methods, scale_file, "methods")
-    for name, changes in scale.recipes.items():
-        recipe = recipes[name]
-        known_keys(changes, recipe.values, scale_file, f"recipes.{name}")
-        changed = {}
-        for key, value in changes.items():
-            _check_value(recipe.values[key], value, scale_file, f"recipes.{name}.{key}")
-            changed[key] = recipe.values[key].changed(value, f"budget of the scale {scale_file.stem}")
-        # A change of the scale is meant for every dataset, so it also ends the variants of that key.
-        variants = [
-            variant.model_copy(update={"values": {k: v for k, v in variant.values.items() if k not in changed}})
-            for variant in recipe.variants
-        ]
-        recipes[name] = recipe.model_copy(update={"values": recipe.values | changed, "variants": variants})
-        _check_training(name, recipes[name].values, scale_file, f"recipes.{name}")
+    known_keys(scale.variants, recipes, scale_file, "variants")
+    for name in dict.fromkeys([*scale.recipes, *scale.variants]):
+        recipes[name] = _changed(name, recipes[name], scale, scale_file)
     return recipes
+
+
+def _changed(name: str, recipe: Recipe, scale: Scale, scale_file: Path) -> Recipe:
+    """Return a recipe with the changes of the scale: those for every dataset, then those under a condition."""
+    where = f"budget of the scale {scale_file.stem}"
+
+    def sourced(changes: dict[str, RecipeValue], key: str) -> dict[str, Sourced]:
+        known_keys(changes, recipe.values, scale_file, key)
+        for entry, value in changes.items():
+            _check_value(recipe.values[entry], value, scale_file, f"{key}.{entry}")
+        return {entry: recipe.values[entry].changed(value, where) for entry, value in changes.items()}
+
+    changed = sourced(scale.recipes.get(name, {}), f"recipes.{name}")
+    # A change of the scale is meant for every dataset, so it also ends the variants of that key.
+    variants = [
+        variant.model_copy(update={"values": {k: v for k, v in variant.values.items() if k not in changed}})
+        for variant in recipe.variants
+    ]
+    values = recipe.values | changed
+    _check_training(name, values, scale_file, f"recipes.{name}")
+    for number, variant in enumerate(scale.variants.get(name, [])):
+        key = f"variants.{name}.{number}.values"
+        own = sourced(variant.values, key)
+        _check_training(name, values | own, scale_file, key)
+        variants.append(Variant(when=variant.when, values=own))
+    return recipe.model_copy(update={"values": values, "variants": variants})
 
 
 def _recipe(file: Path) -> Recipe:

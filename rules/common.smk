@@ -124,8 +124,9 @@ def features_file(wildcards):
 
 
 def shards(wildcards):
-    """Return the evaluations of one experiment, or of all."""
-    return [f"{PLAN.folder}/{path}" for path in PLAN.collected(wildcards.get("experiment")).evaluations]
+    """Return the evaluations of one experiment, or of all, with the last checkpoints of full-data trainings."""
+    grid = PLAN.collected(wildcards.get("experiment"))
+    return [f"{PLAN.folder}/{path}" for path in (*grid.evaluations, *grid.full_data)]
 
 
 def synthetic_files(name):

@@ -30,6 +30,8 @@ TRAINING_COLUMNS = (
     "batch_size",
 )
 KEY_COLUMNS = (*SET_COLUMNS, "paper_eval_network", "eval_network", "objective", *TRAINING_COLUMNS)
+# What the paper calls the other two networks of a cell: known to the cells alone, and none of them differs by it.
+PAPER_COLUMNS = ("paper_distill_network", "paper_teacher_network")
 
 PROVENANCE_COLUMNS = (
     "dataset_id",
@@ -67,16 +69,19 @@ class Cell:
     Attributes
     ----------
     key : dict
-        Value of each of ``KEY_COLUMNS``; None where it does not apply.
+        Value of each of ``KEY_COLUMNS`` and ``PAPER_COLUMNS``; None where it does not apply.
     aligned : bool
         Whether the evaluation network is the one that the set was distilled with.
     rows : DataFrame
         Its rows of the results, one a seed, in the order of the seeds; empty when it has not been run.
+    seeds : int or None
+        Number of seeds that it should have; None if nobody said.
     """
 
     key: dict
     aligned: bool
     rows: pd.DataFrame
+    seeds: int | None = None
 
     def __getitem__(self, column: str):
         return self.key[column]
@@ -94,7 +99,7 @@ class Cell:
     @property
     def anchor(self) -> str:
         """Identifier that depends on the key alone, for links."""
-        text = json.dumps(self.key, sort_keys=True)
+        text = json.dumps({column: self.key[column] for column in KEY_COLUMNS}, sort_keys=True)
         return f"cell-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -125,8 +130,8 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
     Parameters
     ----------
     cells : DataFrame
-        One row a cell, with ``KEY_COLUMNS`` (``synthetic_variant`` only where there are any) and ``aligned``; a
-        cell listed twice counts once.
+        One row a cell, with ``KEY_COLUMNS`` (``synthetic_variant`` only where there are any), ``aligned``, and,
+        where they are known, ``PAPER_COLUMNS`` and ``seeds``; a cell listed twice counts once.
     results : DataFrame
         One row a seed, with ``REQUIRED_COLUMNS``; ``OPTIONAL_COLUMNS`` count where they are there. Without
         ``synthetic_variant`` the cells may name no more than one.
@@ -137,8 +142,8 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
         When a column is missing, an accuracy is no fraction, or a cell has two rows with the same seed.
     """
     check_results(results)
-    if "synthetic_variant" not in cells.columns:
-        cells = cells.assign(synthetic_variant=None)
+    optional = ("synthetic_variant", *PAPER_COLUMNS, "seeds")
+    cells = cells.assign(**{column: None for column in optional if column not in cells.columns})
     missing = [column for column in (*KEY_COLUMNS, "aligned") if column not in cells.columns]
     if missing:
         raise ElfError(f"the cells lack the column(s) {', '.join(missing)}; name each of {', '.join(KEY_COLUMNS)}")
@@ -149,13 +154,15 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
     for position, values in enumerate(_tuples(results, joined)):
         positions.setdefault(values, []).append(position)
     gathered: dict[tuple, Cell] = {}
-    for values, aligned in zip(_tuples(cells, KEY_COLUMNS), cells["aligned"], strict=True):
-        key = dict(zip(KEY_COLUMNS, values, strict=True))
+    named = _tuples(cells, (*KEY_COLUMNS, *PAPER_COLUMNS))
+    for values, aligned, seeds in zip(named, cells["aligned"], cells["seeds"], strict=True):
+        key = dict(zip((*KEY_COLUMNS, *PAPER_COLUMNS), values, strict=True))
         rows = results.iloc[positions.get(tuple(key[column] for column in joined), [])].sort_values("seed")
         if rows["seed"].duplicated().any():
             seed = rows.loc[rows["seed"].duplicated(), "seed"].iloc[0]
             raise ElfError(f"the results have seed {seed} twice for {describe(key)}; make the results again")
-        gathered.setdefault(values, Cell(key, bool(aligned), rows))
+        wanted = None if pd.isna(seeds) else int(seeds)
+        gathered.setdefault(values, Cell(key, bool(aligned), rows, wanted))
     return list(gathered.values())
 
 
@@ -190,13 +197,17 @@ def describe_data(cells: Iterable[Cell]) -> str:
         dataset_label(paper) + ("" if paper == used else f" (stand-in: {dataset_label(used)})")
         for paper, used in datasets
     ]
-    ipcs = sorted({cell["ipc"] for cell in cells})
-    images = " and ".join(f"{ipc:g}" for ipc in ipcs) + (" image" if ipcs == [1] else " images")
-    return f"{', '.join(names)}, {images} per class"
+    ipcs = sorted({cell["ipc"] for cell in cells if cell["ipc"] is not None})
+    if not ipcs:
+        return f"{', '.join(names)}, all training images"
+    images = " and ".join(", ".join(f"{ipc:g}" for ipc in ipcs).rsplit(", ", 1))
+    return f"{', '.join(names)}, {images} {'image' if ipcs == [1] else 'images'} per class"
 
 
 def describe_seeds(cells: Iterable[Cell], wanted: int) -> str:
     """Return how many seeds the cells that were run have: ``5 seeds``, or ``3 to 5 of 5 seeds``."""
-    counts = {len(cell.rows) for cell in cells if not cell.rows.empty} or {0}
+    # A training on all real images is run once, as in the paper.
+    counted = [cell for cell in cells if cell["ipc"] is not None]
+    counts = {len(cell.rows) for cell in counted if not cell.rows.empty} or {0}
     found = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{min(counts)}"
     return f"{wanted} seeds" if counts == {wanted} else f"{found} of {wanted} seeds"

@@ -9,6 +9,7 @@ METHOD_LABELS = {
     "tesla": "TESLA",
     "frepo": "FrePo",
     "random": "Random real images",
+    "full-data": "Full data",
     "herding": "Herding",
     "k-center": "k-center",
     "k-means": "k-means",
@@ -18,6 +19,8 @@ DATASET_LABELS = {
     "cifar10-frepo": "CIFAR-10 for FrePo",
     "cifar100": "CIFAR-100",
     "tiny-imagenet": "Tiny ImageNet",
+    "cifar100-zca": "CIFAR-100 with ZCA",
+    "imagenet-1k": "ImageNet-1K",
 }
 FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11", "frepoconv": "FrePo-Conv"}
 NORM_ORDER = ("in", "bn")
@@ -94,6 +97,13 @@ VARIANT_LABELS = {
     "mse": "MSE distance",
     "constant-memory": "constant-memory gradient",
 }
+
+
+def group_label(column: str, value) -> str:
+    """Return what tells one group of a table from others of its method: ``CIFAR-100``, ``IPC 10``, ``on VGG11-IN``."""
+    if column == "paper_eval_network":
+        return f"on {value_label(column, value)}"
+    return dataset_label(value) if column == "paper_dataset" else setting_label(column, value)
 
 
 def setting_label(column: str, value) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from elf.results import labels
 from elf.results.columns import SET_COLUMNS, TRAINING_COLUMNS, Cell, baseline_of, describe_data, describe_seeds, gather
-from elf.results.statistics import Difference, paired_difference
+from elf.results.statistics import Difference, holm, paired_difference
 
 NOT_RUN = "—"
 WITHOUT_TEACHER = ("task", "frepo")
@@ -15,11 +15,15 @@ WITHOUT_TEACHER = ("task", "frepo")
 SIGNIFICANT = 0.05
 
 
+AXES = {"network": "paper_eval_network", "ipc": "ipc"}
+"""Key column that makes the columns of a table, by what the configuration calls it."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """One evaluation network; ``aligned`` when the sets were distilled with it."""
+    """One evaluation network or number of images; ``aligned`` when the sets were distilled with that network."""
 
-    network: str
+    value: str | float
     label: str
     aligned: bool
 
@@ -29,8 +33,8 @@ class Row:
     """One objective: its cells, and its change from the baseline in each column (None without a teacher)."""
 
     label: str
-    cells: dict[str, Cell]
-    gains: dict[str, Difference] | None
+    cells: dict[str | float, Cell]
+    gains: dict[str | float, Difference] | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A table laid out, before it is given a format."""
+    """A table laid out, before it is given a format.
+
+    Attributes
+    ----------
+    adjusted : dict of str to float
+        For each cell with a gain (by anchor) its p-value, adjusted by Holm for the number of gains of the table.
+    gains, bold : bool
+        Whether the paper prints such a table with rows of gains, and with the best of a column in bold.
+    """
 
     title: str
     caption: str
@@ -52,10 +64,13 @@ class Table:
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
     seeds: int
+    adjusted: dict[str, float]
+    gains: bool = True
+    bold: bool = True
 
 
 def lay_out(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> Table:
-    """Arrange cells as in the paper's Table 5: a group a synthetic set, a row an objective, a column a network.
+    """Arrange cells as the paper does: a group a synthetic set, a row an objective, a column a network or IPC.
 
     Parameters
     ----------
@@ -63,31 +78,41 @@ def lay_out(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> Table:
         As for :func:`elf.results.columns.gather`.
     about : dict
         ``title``; ``scale``; ``stand_ins``, the text that says what stands in for what; ``seeds``, the number
-        of seeds that each cell should have.
+        of seeds that each cell should have. Optional: ``columns``, ``"network"`` or ``"ipc"``; ``gains`` and
+        ``bold``, whether they are printed (by default they are).
 
     Returns
     -------
     Table
-        Columns: the aligned network, then families and norms in the paper's order. Where the cells of a
-        column and objective differ in a setting (distance, weight, teacher, ...), each value has its row.
+        Columns: the aligned network, then families and norms in the paper's order; or images per class. Where the
+        cells of a column and objective differ in a setting (distance, weight, teacher, ...), each value has its row.
     """
     gathered = gather(cells, results)
+    axis = AXES[about.get("columns", "network")]
+    grouping = [column for column in SET_COLUMNS if column != axis]
+    if axis != "paper_eval_network":
+        grouping.append("paper_eval_network")
     by_set: dict[tuple, list[Cell]] = {}
     for cell in gathered:
-        by_set.setdefault(tuple(cell[column] for column in SET_COLUMNS), []).append(cell)
-    names = _group_labels(list(by_set))
-    groups = tuple(_group(name, members) for name, members in zip(names, by_set.values(), strict=True))
+        by_set.setdefault(tuple(cell[column] for column in grouping), []).append(cell)
+    names = _group_labels([dict(zip(grouping, values, strict=True)) for values in by_set])
+    groups = tuple(_group(name, members, axis) for name, members in zip(names, by_set.values(), strict=True))
+    shown = {"gains": about.get("gains", True), "bold": about.get("bold", True)}
     return Table(
         title=about["title"],
-        caption=_caption(gathered, about),
+        caption=_caption(gathered, about, **shown),
         notes=tuple(_notes(groups, about["seeds"])),
-        columns=_columns(gathered),
+        columns=_columns(gathered, axis),
         groups=groups,
         seeds=about["seeds"],
+        adjusted=_adjusted(groups),
+        **shown,
     )
 
 
-def _columns(cells: list[Cell]) -> tuple[Column, ...]:
+def _columns(cells: list[Cell], axis: str) -> tuple[Column, ...]:
+    if axis == "ipc":
+        return tuple(Column(ipc, f"IPC {ipc:g}", False) for ipc in sorted({cell["ipc"] for cell in cells}))
     printed = labels.network_labels(cell["paper_eval_network"] for cell in cells)
     distilled = [cell for cell in cells if cell["distill_network"] is not None]
     aligned = {cell["paper_eval_network"] for cell in distilled if cell.aligned}
@@ -96,15 +121,18 @@ def _columns(cells: list[Cell]) -> tuple[Column, ...]:
     return tuple(Column(name, printed[name], name in aligned) for name in networks)
 
 
-def _group_labels(sets: list[tuple]) -> list[str]:
-    """Name each synthetic set by its method, and by what tells it from others of the same method."""
-    keys = [dict(zip(SET_COLUMNS, values, strict=True)) for values in sets]
+def _group_labels(keys: list[dict]) -> list[str]:
+    """Name each group by its method, and by what tells it from others of the same method."""
     names = []
     for key in keys:
         same = [other for other in keys if other["method"] == key["method"]]
-        settings = [column for column in SET_COLUMNS if column != "synthetic_variant"]
-        differing = [c for c in settings if len({other[c] for other in same}) > 1]
-        parts = [labels.setting_label(column, key[column]) for column in differing]
+        differing = [c for c in key if c != "synthetic_variant" and len({other[c] for other in same}) > 1]
+        if "paper_dataset" in differing and "dataset" in differing:
+            # The paper's name says it, unless one data set has two that stand in for it.
+            pairs = {(other["paper_dataset"], other["dataset"]) for other in same}
+            if len(pairs) == len({paper for paper, _ in pairs}):
+                differing.remove("dataset")
+        parts = [labels.group_label(column, key[column]) for column in differing]
         # A variant is named even where it stands alone: a set selected on the test set must not pass for another.
         if key["synthetic_variant"] is not None:
             parts.append(labels.value_label("synthetic_variant", key["synthetic_variant"]))
@@ -112,34 +140,29 @@ def _group_labels(sets: list[tuple]) -> list[str]:
     return names
 
 
-def _group(label: str, cells: list[Cell]) -> Group:
+def _group(label: str, cells: list[Cell], axis: str) -> Group:
     objectives = dict.fromkeys(cell["objective"] for cell in cells)
     order = sorted(objectives, key=lambda name: (name != "task", not name.startswith("elf")))
-    rows = [row for name in order for row in _rows(name, cells)]
+    rows = [row for name in order for row in _rows(name, cells, axis)]
     return Group(label, tuple(rows), frozenset(_best(rows)))
 
 
-def _rows(objective: str, group: list[Cell]) -> list[Row]:
+def _rows(objective: str, group: list[Cell], axis: str) -> list[Row]:
     cells = [cell for cell in group if cell["objective"] == objective]
-    by_network: dict[str, list[Cell]] = {}
+    by_column: dict[str | float, list[Cell]] = {}
     for cell in cells:
-        by_network.setdefault(cell["paper_eval_network"], []).append(cell)
+        by_column.setdefault(cell[axis], []).append(cell)
     differing = [
         column
         for column in ("eval_network", *TRAINING_COLUMNS)
-        if any(len({cell[column] for cell in same}) > 1 for same in by_network.values())
+        if any(len({cell[column] for cell in same}) > 1 for same in by_column.values())
     ]
-    rows: dict[tuple, dict[str, Cell]] = {}
+    rows: dict[tuple, dict[str | float, Cell]] = {}
     for cell in cells:
-        rows.setdefault(tuple(cell[c] for c in differing), {})[cell["paper_eval_network"]] = cell
+        rows.setdefault(tuple(cell[c] for c in differing), {})[cell[axis]] = cell
     return [
         Row(
-            ", ".join(
-                [
-                    labels.objective_label(objective),
-                    *(labels.setting_label(c, value) for c, value in zip(differing, values, strict=True)),
-                ]
-            ),
+            ", ".join([*_objective(cells, objective), *map(labels.setting_label, differing, values)]),
             members,
             None if objective in WITHOUT_TEACHER else _gains(members, group),
         )
@@ -147,38 +170,57 @@ def _rows(objective: str, group: list[Cell]) -> list[Row]:
     ]
 
 
-def _gains(cells: dict[str, Cell], group: list[Cell]) -> dict[str, Difference]:
+def _objective(cells: list[Cell], objective: str) -> list[str]:
+    """Return what a row is called; nothing is a baseline where there is nothing to compare with it."""
+    return [] if all(cell["ipc"] is None for cell in cells) else [labels.objective_label(objective)]
+
+
+def _gains(cells: dict[str | float, Cell], group: list[Cell]) -> dict[str | float, Difference]:
     gains = {}
-    for network, cell in cells.items():
+    for column, cell in cells.items():
         baseline = baseline_of(cell, group)
         if baseline is not None and not cell.rows.empty and not baseline.rows.empty:
-            gains[network] = paired_difference(baseline.accuracies, cell.accuracies)
+            gains[column] = paired_difference(baseline.accuracies, cell.accuracies)
     return gains
+
+
+def _adjusted(groups: tuple[Group, ...]) -> dict[str, float]:
+    found = {
+        row.cells[column].anchor: gain.p
+        for group in groups
+        for row in group.rows
+        for column, gain in (row.gains or {}).items()
+    }
+    return dict(zip(found, map(float, holm(list(found.values()))), strict=True))
 
 
 def _best(rows: list[Row]) -> Iterator[str]:
     """Yield the best cells of each column as printed, so that equal figures are bold together."""
-    by_network: dict[str, dict[str, float]] = {}
+    by_column: dict[str | float, dict[str, float]] = {}
     for row in rows:
-        for network, cell in row.cells.items():
+        for column, cell in row.cells.items():
             if not cell.rows.empty:
-                by_network.setdefault(network, {})[cell.anchor] = round(100 * cell.summary.mean, 2)
-    for means in by_network.values():
+                by_column.setdefault(column, {})[cell.anchor] = round(100 * cell.summary.mean, 2)
+    for means in by_column.values():
         if len(means) > 1:
             yield from (anchor for anchor, mean in means.items() if mean == max(means.values()))
 
 
-def _caption(cells: list[Cell], about: dict) -> str:
-    gain = (
-        "Gain: mean of the paired differences to the baseline in percentage points, with its 95 % t-interval; "
-        f"* marks p < {SIGNIFICANT} (paired t-test over seeds, not corrected for multiple comparisons). "
-    )
-    return (
-        f"Test accuracy (%) on {describe_data(cells)}: "
-        f"mean ± population standard deviation over {describe_seeds(cells, about['seeds'])}. "
-        f"{gain if any(cell['objective'] not in WITHOUT_TEACHER for cell in cells) else ''}"
-        f"Bold: best of the column within a method. {labels.scale_text(about)}"
-    )
+def _caption(cells: list[Cell], about: dict, *, gains: bool, bold: bool) -> str:
+    sentences = [
+        f"Test accuracy (%) on {describe_data(cells)}: mean ± population standard deviation over "
+        f"{describe_seeds(cells, about['seeds'])}."
+    ]
+    if any(cell["ipc"] is None for cell in cells):
+        sentences.append("Full data: one training on all real images.")
+    if gains and any(cell["objective"] not in WITHOUT_TEACHER for cell in cells):
+        sentences.append(
+            "Gain: mean of the paired differences to the baseline in percentage points, with its 95 % t-interval; "
+            f"* marks p < {SIGNIFICANT} (paired t-test over seeds, adjusted by Holm for the gains of the table)."
+        )
+    if bold:
+        sentences.append("Bold: best of the column within a method.")
+    return " ".join([*sentences, labels.scale_text(about)])
 
 
 def _notes(groups: tuple[Group, ...], seeds: int) -> Iterator[str]:
@@ -186,9 +228,10 @@ def _notes(groups: tuple[Group, ...], seeds: int) -> Iterator[str]:
     if any(cell.rows.empty for _, _, cell in entries):
         yield f"{NOT_RUN} not run."
     short = [
-        f"{group.label} {row.label} on {labels.network_label(cell['paper_eval_network'])}: {len(cell.rows)}"
+        f"{' '.join(filter(None, (group.label, row.label)))} on "
+        f"{labels.network_label(cell['paper_eval_network'])}: {len(cell.rows)}"
         for group, row, cell in entries
-        if 0 < len(cell.rows) < seeds
+        if 0 < len(cell.rows) < (cell.seeds or seeds)
     ]
     if short:
         yield f"† fewer seeds than {seeds}: {'; '.join(short)}."

@@ -1,6 +1,7 @@
-"""Means, spreads, intervals and paired differences of accuracies over seeds."""
+"""Means, spreads, intervals and differences of accuracies over seeds; tests, and their correction for many of them."""
 
 import math
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,3 +119,106 @@ def _p_value(differences: np.ndarray) -> float:
     if np.ptp(differences) == 0:
         return 1.0 if differences[0] == 0 else 0.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+@dataclass(frozen=True)
+class Welch:
+    """Difference of the means of independent samples, in the unit of the samples.
+
+    Attributes
+    ----------
+    mean : float
+        Second minus first.
+    error : float
+        Standard error of the difference; NaN where it cannot be known.
+    degrees : float
+        Degrees of freedom by Welch and Satterthwaite; NaN without an error, infinite where it is zero.
+    """
+
+    mean: float
+    error: float
+    degrees: float
+
+    @property
+    def p(self) -> float:
+        """Two-sided Welch test; without any spread 1 for equal means and otherwise 0, the limits of the test."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.degrees))
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Return the interval of the difference; NaN where the error is not known."""
+        if self.error == 0:
+            return self.mean, self.mean
+        half = float(stats.t.ppf((1 + confidence) / 2, self.degrees)) * self.error
+        return self.mean - half, self.mean + half
+
+    def is_within(self, margin: float, level: float = 0.05) -> bool:
+        """Whether the difference is shown to be smaller than a margin: two one-sided tests, each at ``level``."""
+        low, high = self.interval(1 - 2 * level)
+        return -margin <= low and high <= margin
+
+
+def published(mean: float, std: float, n: int) -> Summary:
+    """Return what is printed of a mean over ``n`` seeds; ``std`` is NaN where no spread is printed."""
+    return Summary(mean, std, math.nan, math.nan, n)
+
+
+def welch(first: Summary, second: Summary) -> Welch:
+    """Compare two means of independent samples from their summaries; see :func:`contrast`."""
+    return contrast([(-1.0, first), (1.0, second)])
+
+
+def contrast(terms: Iterable[tuple[float, Summary]]) -> Welch:
+    """Return a weighted sum of the means of independent samples, with its error.
+
+    Parameters
+    ----------
+    terms : iterable of (float, Summary)
+        Weights and samples. Population standard deviations, as everywhere here: that of a sample is larger by
+        sqrt(n / (n - 1)). A missing ``std`` makes a mean an exactly known number, so that the test of two means is
+        a one-sample t-test of the other. One seed alone says nothing of its spread: no error, no p.
+    """
+    terms = list(terms)
+    parts = [(weight**2 * _squared_error(sample), sample.n - 1) for weight, sample in terms]
+    total = sum(part for part, _ in parts)
+    degrees = math.nan if math.isnan(total) else math.inf
+    if total > 0:
+        degrees = total**2 / sum(part**2 / free for part, free in parts if part > 0)
+    return Welch(sum(weight * sample.mean for weight, sample in terms), math.sqrt(total), degrees)
+
+
+def _squared_error(sample: Summary) -> float:
+    if sample.n > 0 and math.isnan(sample.std):
+        return 0.0
+    return sample.std**2 / (sample.n - 1) if sample.n > 1 else math.nan
+
+
+def holm(p_values) -> np.ndarray:
+    """Return p-values adjusted for their number by Holm's step-down procedure.
+
+    Rejecting where the adjusted value is below 5 % keeps the chance of any wrong rejection below 5 %, whatever
+    depends on what.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (tests,)
+        NaN is no test: it stays NaN and does not count.
+
+    References
+    ----------
+    S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p_values.shape, math.nan)
+    tested = np.flatnonzero(~np.isnan(p_values))
+    order = tested[np.argsort(p_values[tested], kind="stable")]
+    factors = np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1.0)
+    return adjusted
+
+
+def holm_by_key(differences: Mapping[Hashable, Difference | Welch]) -> dict[Hashable, float]:
+    """Return the adjusted p-value of each difference of a table, such as the gains over the baseline."""
+    adjusted = holm([difference.p for difference in differences.values()])
+    return dict(zip(differences, (float(p) for p in adjusted), strict=True))

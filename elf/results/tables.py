@@ -1,4 +1,4 @@
-"""Tables in the layout of the paper's Table 5, as Markdown, LaTeX, CSV and HTML."""
+"""Tables in the layout of the paper, as Markdown, LaTeX, CSV and HTML."""
 
 import io
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jinja2
 import pandas as pd
 
-from elf.results.columns import KEY_COLUMNS, Cell
+from elf.results.columns import KEY_COLUMNS, PAPER_COLUMNS, Cell
 from elf.results.labels import signed
 from elf.results.layout import NOT_RUN, SIGNIFICANT, Column, Group, Table, lay_out
 from elf.results.statistics import Difference
@@ -26,33 +26,33 @@ class Printed:
 
 def printed_rows(table: Table, group: Group) -> Iterator[tuple[str, str, list[Printed]]]:
     """Yield (label, kind, fields) of each printed row; kind is ``accuracy``, ``gain`` or ``interval``."""
-    networks = [column.network for column in table.columns]
+    columns = [column.value for column in table.columns]
     for row in group.rows:
-        cells = [row.cells.get(network) for network in networks]
-        yield row.label, "accuracy", [_accuracy(cell, group, table.seeds) for cell in cells]
-        if row.gains is not None:
-            gains = [row.gains.get(network) for network in networks]
-            yield "gain", "gain", [_gain(gain) for gain in gains]
+        cells = [row.cells.get(column) for column in columns]
+        yield row.label, "accuracy", [_accuracy(cell, group, table) for cell in cells]
+        if row.gains is not None and table.gains:
+            gains = [row.gains.get(column) for column in columns]
+            yield "gain", "gain", [_gain(gain, cell, table) for gain, cell in zip(gains, cells, strict=True)]
             yield "95 % interval", "interval", [_interval(gain) for gain in gains]
 
 
-def _accuracy(cell: Cell | None, group: Group, seeds: int) -> Printed:
+def _accuracy(cell: Cell | None, group: Group, table: Table) -> Printed:
     if cell is None:
         return Printed()
     if cell.rows.empty:
         return Printed(NOT_RUN, anchor=cell.anchor)
     summary = cell.summary
     spread = f" ± {100 * summary.std:.2f}" if summary.n > 1 else ""
-    mark = "†" if summary.n < seeds else ""
-    return Printed(f"{100 * summary.mean:.2f}{spread}", cell.anchor in group.best, mark, cell.anchor)
+    mark = "†" if summary.n < (cell.seeds or table.seeds) else ""
+    return Printed(f"{100 * summary.mean:.2f}{spread}", table.bold and cell.anchor in group.best, mark, cell.anchor)
 
 
-def _gain(gain: Difference | None) -> Printed:
-    if gain is None:
+def _gain(gain: Difference | None, cell: Cell | None, table: Table) -> Printed:
+    if gain is None or cell is None:
         return Printed()
     if gain.n == 0:
         return Printed("n/a")
-    return Printed(signed(gain.mean), mark="*" if gain.p < SIGNIFICANT else "")
+    return Printed(signed(gain.mean), mark="*" if table.adjusted[cell.anchor] < SIGNIFICANT else "")
 
 
 def _interval(gain: Difference | None) -> Printed:
@@ -78,13 +78,19 @@ MARKDOWN_ESCAPES = str.maketrans(
 def markdown(table: Table) -> str:
     """Return the table in GitHub's Markdown."""
     heads = ["Method", "", *(_heading(column) for column in table.columns)]
-    lines = [_pipes(_md(head) for head in heads), _pipes(["---", "---", *["---:"] * len(table.columns)])]
+    rows = []
     for group in table.groups:
         for index, (label, _, fields) in enumerate(printed_rows(table, group)):
             texts = [f"**{f.text}**{f.mark}" if f.bold else f.text + f.mark.replace("*", r"\*") for f in fields]
-            lines.append(_pipes([_md(group.label) if index == 0 else "", _md(label), *texts]))
-    paragraphs = [f"**{_md(table.title)}.** {_md(table.caption)}", "\n".join(lines), *map(_md, table.notes)]
-    return "\n\n".join(paragraphs) + "\n"
+            rows.append([_md(group.label) if index == 0 else "", _md(label), *texts])
+    body = markdown_table([_md(head) for head in heads], rows, labels=2)
+    return "\n\n".join([f"**{_md(table.title)}.** {_md(table.caption)}", body, *map(_md, table.notes)]) + "\n"
+
+
+def markdown_table(head: list[str], rows: list[list[str]], *, labels: int = 1) -> str:
+    """Return a table in GitHub's Markdown, whose first ``labels`` columns are flush left; texts are already escaped."""
+    rule = [*["---"] * labels, *["---:"] * (len(head) - labels)]
+    return "\n".join(_pipes(row) for row in (head, rule, *rows))
 
 
 def _heading(column: Column) -> str:
@@ -158,10 +164,10 @@ def tidy(table: Table) -> pd.DataFrame:
     for group in table.groups:
         for row in group.rows:
             for column in table.columns:
-                cell = row.cells.get(column.network)
+                cell = row.cells.get(column.value)
                 if cell is None:
                     continue
-                gain = (row.gains or {}).get(column.network)
+                gain = (row.gains or {}).get(column.value)
                 rows.append(
                     {
                         "title": table.title,
@@ -170,8 +176,9 @@ def tidy(table: Table) -> pd.DataFrame:
                         "column": column.label,
                         "aligned": cell.aligned,
                         **_statistics(cell, gain),
+                        "p_holm": table.adjusted.get(cell.anchor, math.nan),
                         "best": cell.anchor in group.best,
-                        **{name: cell[name] for name in KEY_COLUMNS},
+                        **{name: cell[name] for name in (*KEY_COLUMNS, *PAPER_COLUMNS)},
                     }
                 )
     return pd.DataFrame(rows).convert_dtypes()

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
+from elf.cells import FULL_DATA
 from elf.errors import ElfError
 from elf.fingerprint import fingerprint
 from elf.grid import Grid
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
-from elf.stages.plan import arguments_of_scale, load_plan
+from elf.specs.teacher import TeacherSpec
+from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
 
 def collect(
@@ -84,16 +86,93 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
     }
 
 
+def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], datasets: dict[str, Manifest]):
+    """Yield a row for each training on all real images: the test accuracy of its last state.
+
+    Parameters
+    ----------
+    scale, folder
+        As for :func:`collect`.
+    trainings : dict of str to TeacherSpec
+        Specification by path of the last checkpoint below ``folder``.
+    datasets : dict of str to manifest
+        Manifests of the datasets, by name.
+
+    Raises
+    ------
+    ElfError
+        If a checkpoint is damaged, or comes from another training or dataset than the grid asks for.
+    """
+    for path, spec in trainings.items():
+        manifest = read_manifest(folder / path, "teacher checkpoint")
+        dataset = datasets[spec.dataset]
+        if not spec.model_dump(mode="json").items() <= manifest["spec"].items():
+            raise ElfError(f"{folder / path}: was made with other settings; delete it and start again")
+        if manifest["inputs"]["dataset"]["id"] != dataset["id"]:
+            raise ElfError(f"{folder / path}: was trained on another state of {spec.dataset}; delete it and start again")
+        measured = manifest["measured"]
+        yield {column: None for column in RESULTS.names} | {
+            "scale": scale,
+            "dataset": spec.dataset,
+            "data_source": dataset["spec"]["source"],
+            "method": FULL_DATA,
+            "eval_network": spec.network,
+            "objective": "task",
+            "lr": spec.recipe.lr,
+            "epochs": spec.recipe.epochs,
+            "batch_size": spec.recipe.batch_size,
+            "seed": spec.seed,
+            "accuracy": manifest["spec"]["test_accuracy"],
+            "train_seconds": measured["wall_seconds"],
+            "peak_memory_bytes": measured["peak_memory_bytes"],
+            "dataset_id": dataset["id"],
+            "teacher_id": manifest["id"],
+            "device": measured["device"],
+            "code_id": manifest["code_id"],
+            "shard": path,
+        }
+
+
 def _those_there(grid: Grid, folder: Path) -> Grid:
-    """Return the evaluations that have been run, with their synthetic sets and datasets."""
+    """Return what has been run, with the synthetic sets and datasets that it needs."""
     evaluations = {path: spec for path, spec in grid.evaluations.items() if (folder / path).is_file()}
+    full_data = {path: spec for path, spec in grid.full_data.items() if (folder / path).is_file()}
     sets = {f"{spec.dataset}/{spec.synthetic_set}" for spec in evaluations.values()}
-    datasets = {spec.dataset for spec in evaluations.values()}
+    datasets = {spec.dataset for spec in (*evaluations.values(), *full_data.values())}
     return Grid(
         datasets={path: spec for path, spec in grid.datasets.items() if spec.name in datasets},
         synthetic_sets={p: spec for p, spec in grid.synthetic_sets.items() if f"{spec.dataset}/{spec.name}" in sets},
         evaluations=evaluations,
+        full_data=full_data,
     )
+
+
+def rows_of(plan: Plan, experiment: str | None = None, *, partial: bool = False) -> tuple[list[dict], dict[str, Manifest]]:
+    """Return the rows of one experiment, or of all, and the manifests of what they come from, by role.
+
+    Parameters
+    ----------
+    plan : Plan
+    experiment : str or None
+    partial : bool
+        Whether to leave out what has not been run yet, instead of raising an error.
+    """
+    folder, scale = plan.folder, plan.settings.name
+    wanted = plan.collected(experiment)
+    if partial:
+        wanted = _those_there(wanted, folder)
+    synthetic = {
+        f"{spec.dataset}/{spec.name}": read_manifest(folder / path / "images.safetensors", "synthetic set")
+        for path, spec in wanted.synthetic_sets.items()
+    }
+    datasets = {
+        spec.name: read_manifest(folder / path / "images.safetensors", "dataset")
+        for path, spec in wanted.datasets.items()
+    }
+    sources = {name: manifest["spec"]["source"] for name, manifest in datasets.items()}
+    rows = list(collect(scale, folder, wanted.evaluations, synthetic, sources))
+    rows += full_data_rows(scale, folder, wanted.full_data, datasets)
+    return rows, {f"synthetic set {name}": manifest for name, manifest in synthetic.items()}
 
 
 def main(argv: list[str]) -> None:
@@ -103,20 +182,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--partial", action="store_true", help="leave out what has not been run yet")
     arguments = parser.parse_args(argv)
     plan = load_plan(arguments, experiment=arguments.experiment)
-    folder, wanted = plan.folder, plan.collected(arguments.experiment)
-    if arguments.partial:
-        wanted = _those_there(wanted, folder)
-    synthetic = {
-        f"{spec.dataset}/{spec.name}": read_manifest(folder / path / "images.safetensors", "synthetic set")
-        for path, spec in wanted.synthetic_sets.items()
-    }
-    sources = {
-        spec.name: read_manifest(folder / path / "images.safetensors", "dataset")["spec"]["source"]
-        for path, spec in wanted.datasets.items()
-    }
-    rows = list(collect(plan.settings.name, folder, wanted.evaluations, synthetic, sources))
-    inputs = {f"synthetic set {name}": manifest for name, manifest in synthetic.items()}
+    rows, inputs = rows_of(plan, arguments.experiment, partial=arguments.partial)
     spec = {"scale": plan.settings.name, "experiment": arguments.experiment, "partial": arguments.partial}
     manifest = describe("results", spec, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={})
     write_table(arguments.results, rows, RESULTS, manifest, MEASURED)
-    print(f"{arguments.results}: {len(rows)} rows from {len(wanted.evaluations)} shards")
+    print(f"{arguments.results}: {len(rows)} rows from {len({row['shard'] for row in rows})} files")

@@ -1,18 +1,18 @@
 """What stages that draw share: the results, the cells of an experiment, and what its caption says."""
 
+import argparse
+import logging
+import re
 from pathlib import Path
 
 import pandas as pd
 
-from elf.artifacts.tables import read_table
-from elf.results.columns import OPTIONAL_COLUMNS
+from elf.errors import ElfError
+from elf.results.reading import cells_as_found, mismatch, read_results, scale_of
 from elf.results.schema import RESULTS
-from elf.stages.plan import Plan
+from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
-
-def read_results(path: Path) -> pd.DataFrame:
-    """Return results, one row a seed."""
-    return read_table(path, "results", RESULTS, OPTIONAL_COLUMNS)[0].to_pandas()
+log = logging.getLogger(__name__)
 
 
 def cells_of(plan: Plan, experiment: str) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def cells_of(plan: Plan, experiment: str) -> pd.DataFrame:
 
 def about(plan: Plan, experiment: str) -> dict:
     """Return what a caption says."""
-    scale = plan.settings.scale
+    scale, config = plan.settings.scale, plan.settings.experiments[experiment]
     shown = {cell.paper_dataset for cell in plan.grid.cells[experiment]}
     stand_ins = [f"{stand_in} stands in for {name}" for name, stand_in in scale.stand_ins.items() if name in shown]
     return {
@@ -30,6 +30,9 @@ def about(plan: Plan, experiment: str) -> dict:
         "scale": scale.description,
         "stand_ins": "; ".join(stand_ins),
         "seeds": scale.seeds,
+        "columns": config.columns,
+        "gains": config.gains,
+        "bold": config.bold,
     }
 
 
@@ -37,3 +40,74 @@ def title(plan: Plan, experiment: str) -> str:
     """Return kind, number and title of an experiment."""
     config = plan.settings.experiments[experiment]
     return f"{config.kind.capitalize()} {config.number}: {config.title}"
+
+
+def drawn(argv: list[str], kind: str, description: str) -> tuple[Plan, str, pd.DataFrame, pd.DataFrame, Path | None]:
+    """Read the arguments of a stage that draws one experiment.
+
+    Parameters
+    ----------
+    argv : list of str
+    kind : {"table", "figure"}
+    description : str
+        Help of the command.
+
+    Returns
+    -------
+    plan : Plan
+    name : str
+        Of the experiment.
+    cells, results : DataFrame
+        As for :func:`elf.results.columns.gather`.
+    folder : Path or None
+        Where to write; None where nobody said.
+    """
+    parser = arguments_of_scale(kind, description)
+    example = {"table": "5 or table05", "figure": "4 or figure4"}[kind]
+    parser.add_argument("name", metavar="NAME", help=f"number or name, for example {example}")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="results to draw from, parquet or CSV: ours, or any with the same columns; nothing else is needed "
+        "(default: what the workflow collected)",
+    )
+    source.add_argument("--partial", action="store_true", help="draw from what has been run so far")
+    parser.add_argument(
+        "--as-found",
+        action="store_true",
+        help="show rows whatever rate, epochs or teacher they were trained with, instead of those of the configuration",
+    )
+    parser.add_argument("--folder", type=Path, help="output folder")
+    arguments = parser.parse_args(argv)
+    results = None if arguments.results is None else read_results(arguments.results)
+    if arguments.scale is None and results is not None:
+        named = scale_of(results)
+        known = named is not None and (arguments.config / "scales" / f"{named}.yaml").is_file()
+        arguments.scale = named if known else None
+    digits = re.fullmatch(rf"(?:{kind})?0*([1-9][0-9]*)", arguments.name.lower())
+    if digits:
+        number = int(digits[1])
+        arguments.name = f"table{number:02d}" if kind == "table" else f"figure{number}"
+    plan = load_plan(arguments, kind)
+    cells = cells_of(plan, arguments.name)
+    if arguments.partial:
+        # Only here, because reading artifacts is slower than drawing.
+        from elf.stages.collect import rows_of
+
+        results = pd.DataFrame(rows_of(plan, arguments.name, partial=True)[0], columns=RESULTS.names)
+    elif results is None:
+        results = read_results(plan.folder / "collected" / f"{arguments.name}.parquet")
+    if arguments.as_found:
+        cells = cells_as_found(cells, results)
+    apart = mismatch(cells, results)
+    if apart is not None and not arguments.partial:
+        log.warning(
+            "none of the %d rows belongs to a cell of %s at the scale %s: %s; --as-found shows them all the same",
+            len(results),
+            arguments.name,
+            plan.settings.name,
+            apart,
+        )
+    return plan, arguments.name, cells, results, arguments.folder

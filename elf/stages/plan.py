@@ -8,6 +8,7 @@ from pathlib import Path
 from elf.config import Settings
 from elf.config_reading import load_settings
 from elf.errors import ElfError
+from elf.cells import Cell, FullDataCell
 from elf.grid import Grid, build_grid, data_folder, shards
 from elf.specs.base import canonical_json
 
@@ -29,32 +30,35 @@ class Plan:
     folder: Path
 
     def collected(self, experiment: str | None = None) -> Grid:
-        """Return the datasets, synthetic sets and evaluations of one experiment, or of all."""
+        """Return the datasets, synthetic sets, evaluations and full-data trainings of one experiment, or of all."""
         if experiment is None:
             return self.grid
         cells = self.grid.cells[experiment]
-        sets = {str(cell.synthetic.folder): cell.synthetic for cell in cells}
-        names = {spec.dataset for spec in sets.values()}
+        distilled = [cell for cell in cells if isinstance(cell, Cell)]
+        names = {cell.dataset for cell in cells}
         return Grid(
             cells={experiment: cells},
             datasets={path: spec for path, spec in self.grid.datasets.items() if spec.name in names},
-            synthetic_sets=sets,
+            synthetic_sets={str(cell.synthetic.folder): cell.synthetic for cell in distilled},
             evaluations={
                 str(shard.path): shard
-                for cell in cells
+                for cell in distilled
                 for shard in shards(cell.evaluation, self.settings.scale.seeds_per_job)
             },
+            full_data={cell.checkpoint: cell.teacher for cell in cells if isinstance(cell, FullDataCell)},
         )
 
     def results_digest(self, experiment: str | None = None) -> str:
         """Digest of all evaluations: what results depend on besides the shards themselves."""
-        return _digest([spec.model_dump(mode="json") for spec in self.collected(experiment).evaluations.values()])
+        grid = self.collected(experiment)
+        return _digest([spec.model_dump(mode="json") for spec in (*grid.evaluations.values(), *grid.full_data.values())])
 
     def experiment_digest(self, name: str) -> str:
         """Digest of what a table or figure shows and says: its cells, its title and the scale."""
         experiment, scale = self.settings.experiments[name], self.settings.scale
         cells = [cell.columns for cell in self.grid.cells.get(name, [])]
-        shown = [cells, experiment.title, scale.description, scale.stand_ins, scale.seeds]
+        layout = [experiment.columns, experiment.shows, experiment.gains, experiment.bold]
+        shown = [cells, experiment.title, layout, scale.description, scale.stand_ins, scale.seeds]
         return _digest(shown)
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from elf.cells import Cell
 from elf.files import read_bytes, read_json, write_text
 from elf.results.columns import gather
 from elf.results.layout import lay_out
@@ -72,7 +73,7 @@ def _recipes(plan: Plan) -> Iterator[dict]:
 def _used(plan: Plan) -> list[tuple[str, str | None, int | None, dict | None]]:
     """Return recipe, dataset and images per class of all cells, and for methods the values that a set was made with."""
     used: dict[str, tuple] = {"teacher": ("teacher", None, None, None)}
-    for cell in (cell for cells in plan.grid.cells.values() for cell in cells):
+    for cell in (cell for cells in plan.grid.cells.values() for cell in cells if isinstance(cell, Cell)):
         synthetic, dataset = cell.synthetic, cell.paper_dataset
         protocol = "frepo-evaluation" if cell.evaluation.objective.name == "frepo" else "evaluation"
         entries = [
