@@ -49,10 +49,6 @@ localrules:
     all_tables,
     all_figures,
     report,
-    table01,
-    table05,
-    figure3,
-    figure4,
 
 
 rule all:

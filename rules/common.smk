@@ -147,10 +147,23 @@ def results_digest(wildcards):
     return PLAN.results_digest(wildcards.experiment)
 
 
+TABLE_ENDINGS = ["md", "tex", "csv", "html"]
+FIGURE_ENDINGS = ["pdf", "png", "svg", "csv"]
+
+
 def drawings(kind, endings):
     """Return the files of all tables or figures of the scale."""
     names = [name for name in GRID.cells if PLAN.settings.experiments[name].kind == kind]
     return [f"{PLAN.folder}/{kind}s/{name}.{ending}" for name in names for ending in endings]
+
+
+# Files by table or figure.
+DRAWINGS = {
+    name: [f"{PLAN.folder}/{kind}s/{name}.{ending}" for ending in endings]
+    for kind, endings in (("table", TABLE_ENDINGS), ("figure", FIGURE_ENDINGS))
+    for name in GRID.cells
+    if PLAN.settings.experiments[name].kind == kind
+}
 
 
 def table_digest(wildcards):
@@ -163,7 +176,3 @@ def figure_digest(wildcards):
 
 def figure_code(wildcards):
     return fingerprint("elf.stages.figure", f"elf.results.{wildcards.figure}")
-
-
-TABLE_ENDINGS = ["md", "tex", "csv", "html"]
-FIGURE_ENDINGS = ["pdf", "png", "svg", "csv"]

@@ -138,21 +138,12 @@ rule report:
         "<results>/report.html",
 
 
-rule table01:
-    input:
-        expand("<results>/tables/table01.{ending}", ending=TABLE_ENDINGS),
+# A target for each table and figure of the scale.
+for name, files in DRAWINGS.items():
 
-
-rule table05:
-    input:
-        expand("<results>/tables/table05.{ending}", ending=TABLE_ENDINGS),
-
-
-rule figure3:
-    input:
-        expand("<results>/figures/figure3.{ending}", ending=FIGURE_ENDINGS),
-
-
-rule figure4:
-    input:
-        expand("<results>/figures/figure4.{ending}", ending=FIGURE_ENDINGS),
+    rule:
+        name:
+            name
+        input:
+            files,
+        localrule: True
