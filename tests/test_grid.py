@@ -1,8 +1,6 @@
 """From experiments to runs: the cells of the paper, each run once, no two runs on one path."""
 
-import csv
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +8,13 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elf.cells import Cell, FullDataCell
 from elf.config import Experiment, Settings
 from elf.config_reading import load_settings
 from elf.errors import ElfError
-from elf.grid import Grid, build_grid, data_folder, shards
+from elf.finding_data import data_folder
+from elf.grid import Grid, build_grid, shards
+from elf.networks.names import parse
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import ELF_TERMS, EvaluationSpec, Objective
 from elf.specs.features import FeaturesSpec
@@ -32,86 +33,6 @@ def grid_of(scale: str, tmp_path: Path) -> Grid:
     return build_grid(load_settings(CONFIG, scale), tmp_path)
 
 
-@pytest.fixture
-def paper_rows(shared_data) -> list[dict]:
-    """The rows of the paper's evaluations, written down from its tables independently of this project."""
-    file = shared_data.parent / "spec" / "paper" / "grid_evaluations.csv"
-    if not file.is_file():
-        pytest.skip(f"there is no {file}")
-    with file.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def name_in_the_paper(network: str) -> str:
-    """Return what the paper's list calls one of our full-width networks on 32x32 images."""
-    convnet = re.fullmatch(r"convnet-w(\d+)-d3-(in|bn)", network)
-    if convnet:
-        return f"ConvNetW{convnet[1]}-{convnet[2].upper()}"
-    family, norm = re.fullmatch(r"(resnet18|vgg11)-(in|bn)", network).groups()
-    return f"{ {'resnet18': 'ResNet18', 'vgg11': 'VGG11'}[family] }-{norm.upper()}"
-
-
-@pytest.mark.parametrize(("table", "cells", "aligned"), [("table01", 36, 6), ("table05", 33, 3)])
-def test_cells_of_a_table_are_those_of_the_paper(paper_rows, tmp_path, table, cells, aligned):
-    wanted = {
-        (
-            row["method"].lower(),
-            row["distill_model"],
-            int(row["ipc"]),
-            row["eval_model"],
-            row["loss_terms"],
-            row["distance"].lower() or None,
-            row["feature_model"] or None,
-            int(row["feature_epoch"]) if row["feature_epoch"] else None,
-            float(row["lr"]),
-            int(row["epochs"]),
-            int(row["batch"]),
-            int(row["seeds"]),
-            (float(row["lambda_front"]), float(row["lambda_rear"])) if row["distance"] else None,
-        )
-        for row in paper_rows
-        if str(int(table[-2:])) in row["tables"].split(";") and (row["dataset"], row["zca"]) == ("CIFAR-10", "0")
-    }
-    assert len(wanted) == cells
-    grid = grid_of("paper", tmp_path)
-    ours = [cell for cell in grid.cells[table] if cell.evaluation.objective.name != "frepo"]
-    found = set()
-    for cell in ours:
-        spec = cell.evaluation
-        is_elf = spec.objective.name == "elf"
-        assert spec.objective.label in ("elf", "task")
-        found.add(
-            (
-                cell.synthetic.method,
-                name_in_the_paper(cell.synthetic.network),
-                cell.synthetic.ipc,
-                name_in_the_paper(spec.network),
-                "task+front+rear" if is_elf else "task",
-                spec.objective.distance,
-                name_in_the_paper(spec.teacher_network) if is_elf else None,
-                spec.teacher_epoch,
-                spec.recipe.lr,
-                spec.recipe.epochs,
-                spec.recipe.batch_size,
-                len(spec.seeds),
-                (spec.objective.lambda_front, spec.objective.lambda_rear) if is_elf else None,
-            )
-        )
-    assert found == wanted
-    assert len(ours) == cells
-    assert sum(cell.aligned for cell in ours) == aligned
-
-
-def test_the_row_of_frepo_is_that_of_the_paper(paper_rows, tmp_path):
-    wanted = {row["eval_model"] for row in paper_rows if row["method"] == "FrePo"}
-    cells = [cell for cell in grid_of("paper", tmp_path).cells["table01"] if cell.synthetic.method == "frepo"]
-    assert {name_in_the_paper(cell.evaluation.network) for cell in cells} == wanted
-    assert len(cells) == len(wanted) == 5
-    for cell in cells:
-        assert (cell.synthetic.network, cell.evaluation.dataset) == ("frepoconv-w128-bn", "cifar10-frepo")
-        assert cell.evaluation.objective.name == "frepo"
-
-
 def test_recipes_at_the_scale_of_the_paper(tmp_path):
     """The numbers of the specification's sections on evaluation, teachers, experts and methods."""
     grid = grid_of("paper", tmp_path)
@@ -124,7 +45,11 @@ def test_recipes_at_the_scale_of_the_paper(tmp_path):
         recipe = spec.recipe
         assert (recipe.passes, recipe.lr, recipe.momentum, recipe.weight_decay) == (200, 0.01, 0.9, 5e-4)
         assert (recipe.batch_size, recipe.drop_after) == (256, 101)
-    sets = {(spec.method, spec.network): spec.recipe for spec in grid.synthetic_sets.values()}
+    sets = {
+        (spec.method, spec.network): spec.recipe
+        for spec in grid.synthetic_sets.values()
+        if spec.dataset in ("cifar10", "cifar10-frepo") and spec.ipc == 10
+    }
     for norm in ("in", "bn"):
         network = f"convnet-w128-d3-{norm}"
         dm, dsa, mtt = (sets[method, network] for method in ("dm", "dsa", "mtt"))
@@ -137,15 +62,25 @@ def test_recipes_at_the_scale_of_the_paper(tmp_path):
     frepo = sets["frepo", "frepoconv-w128-bn"]
     assert (frepo["iterations"], frepo["lr"], frepo["batch_real"], frepo["pool_size"]) == (500000, 3e-4, 1024, 10)
     assert frepo["mirror"] is True
-    assert set(grid.teachers) == {"teachers/cifar10/convnet-w128-d3-in", "teachers/cifar10/convnet-w512-d3-in"}
-    assert set(map(tuple, map(sorted, grid.checkpoints.values()))) == {(30, 50)}
-    experts = list(grid.experts.values())
-    assert len(experts) == 200
-    assert {(spec.network, len(spec.epochs), spec.epochs[-1]) for spec in experts} == {
-        ("convnet-w128-d3-in", 17, 16),
-        ("convnet-w128-d3-bn", 17, 16),
+    buffers = {}
+    for spec in grid.experts.values():
+        buffers.setdefault((spec.dataset, spec.network), []).append(spec)
+        assert (spec.recipe.lr, spec.recipe.momentum, spec.recipe.weight_decay) == (0.01, 0, 0)
+    # Tables 1 and 3 share a buffer: 50 images per class read start epochs up to 39 and what lies 2 epochs after.
+    last = {key: specs[0].epochs[-1] for key, specs in buffers.items()}
+    assert last == {
+        ("cifar10", "convnet-w128-d3-in"): 41,
+        ("cifar10", "convnet-w128-d3-bn"): 41,
+        ("cifar100", "convnet-w128-d3-in"): 41,
+        ("cifar100", "convnet-w128-d3-bn"): 41,
+        ("cifar100", "convnet-w512-d3-in"): 41,
+        ("cifar100-zca", "convnet-w512-d3-in"): 22,  # start epochs to 19 for 1 image per class, 3 epochs each
+        ("tiny-imagenet", "convnet-w128-d4-in"): 41,
+        ("imagenet-1k", "convnet-w128-d4-in"): 12,
     }
-    assert {(spec.recipe.lr, spec.recipe.momentum, spec.recipe.weight_decay) for spec in experts} == {(0.01, 0, 0)}
+    assert {key: len(specs) for key, specs in buffers.items()} == {
+        key: 50 if key[0] == "imagenet-1k" else 100 for key in last
+    }
 
 
 def test_experts_keep_what_any_recipe_of_the_grid_reads(tmp_path):
@@ -219,7 +154,7 @@ def test_report_names_the_values_that_a_set_was_made_with(tmp_path):
     assert ("evaluation", "epochs", 1000, "paper") in found
     assert not [line for line in found if line[1].startswith("selection_")]
     frepo = {line["recipe"] for line in _recipes(Plan(plan.settings, grid_of("paper", tmp_path), tmp_path))}
-    assert {"dm", "dsa", "mtt", "frepo", "expert", "teacher", "evaluation", "frepo-evaluation"} == frepo
+    assert {"dm", "dsa", "mtt", "tesla", "frepo", "expert", "teacher", "evaluation", "frepo-evaluation"} == frepo
 
 
 @pytest.mark.parametrize(
@@ -241,9 +176,9 @@ def test_a_hyper_parameter_that_cannot_be_is_named(tmp_path, changes, message):
 def test_table_and_figures_share_their_runs(scale, tmp_path):
     settings = load_settings(CONFIG, scale)
     grid = build_grid(settings, tmp_path)
-    needed = {spec.path for cells in grid.cells.values() for cell in cells for spec in shards(cell.evaluation, 5)}
+    cells = [cell for name in grid.cells for cell in grid.cells[name] if isinstance(cell, Cell)]
+    needed = {spec.path for cell in cells for spec in shards(cell.evaluation, settings.scale.seeds_per_job)}
     assert {str(path) for path in needed} == set(grid.evaluations)
-    cells = [cell for name in grid.cells for cell in grid.cells[name]]
     assert len({cell.evaluation for cell in cells}) * settings.scale.seeds == sum(
         len(spec.seeds) for spec in grid.evaluations.values()
     )
@@ -350,19 +285,20 @@ def test_two_datasets_with_one_stand_in_keep_their_cells():
 
 def test_methods_that_a_scale_does_not_run_have_no_cells(tmp_path):
     grid = build_grid(changed_settings("paper", {"methods": []}), tmp_path)
-    assert grid.cells == {"table01": [], "table05": []}
-    assert not grid.evaluations and not grid.datasets
+    assert not grid.evaluations and not grid.synthetic_sets
+    # What needs no distillation is still there.
+    assert len(grid.full_data) == 28 and all(isinstance(c, FullDataCell) for cs in grid.cells.values() for c in cs)
 
 
 def test_a_scale_changes_every_width(tmp_path):
     narrow, wide = (build_grid(changed_settings("paper", {"width": w}), tmp_path) for w in (0.125, 1.0))
-    networks = {spec.network for spec in narrow.evaluations.values()}
-    expected = {"convnet-w16-d3-in", "convnet-w16-d3-bn"} | {
-        f"{f}-w8-{n}" for f in ("resnet18", "vgg11") for n in ("in", "bn")
-    }
-    assert networks == expected
-    assert {spec.network for spec in narrow.teachers.values()} == {"convnet-w16-d3-in", "convnet-w64-d3-in"}
-    assert len(narrow.evaluations) == len(wide.evaluations)
+    for collection in ("evaluations", "teachers", "experts"):
+        specs = [list(getattr(grid, collection).values()) for grid in (narrow, wide)]
+        names = [[parse(spec.network) for spec in each] for each in specs]
+        assert [name.width for name in names[0]] == [name.width // 8 for name in names[1]]
+        assert [(name.family, name.norm, name.depth) for name in names[0]] == [
+            (name.family, name.norm, name.depth) for name in names[1]
+        ]
     assert not set(narrow.evaluations) & set(wide.evaluations)
 
 
