@@ -48,6 +48,7 @@ localrules:
     all,
     all_tables,
     all_figures,
+    verdicts,
     report,
 
 
@@ -56,4 +57,5 @@ rule all:
     input:
         rules.all_tables.input,
         rules.all_figures.input,
+        rules.verdicts.input,
         rules.report.input,

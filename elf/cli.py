@@ -23,6 +23,7 @@ COMMANDS = {
     "figure": ("elf.stages.figure", "main", "draw a figure from results"),
     "report": ("elf.stages.report", "main", "write the report as one page"),
     "summary": ("elf.stages.summary", "main", "say in a few lines what the results show"),
+    "verdicts": ("elf.stages.verdicts", "main", "hold the results against what the paper prints and claims"),
     "show": ("elf.stages.show", "main", "show what a file is made of"),
     "settings": ("elf.stages.settings", "main", "print the specification behind a path of the grid"),
     "reference": ("elf.stages.reference", "main", "write the reference of the configuration"),

@@ -12,9 +12,11 @@ sys.path.insert(0, str(PROJECT))
 
 from elf.config import Top
 from elf.config_reading import known_keys
+from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
+from elf.finding_data import data_folder, missing_data, missing_report, prepared_without_images
 from elf.fingerprint import fingerprint
-from elf.grid import data_folder
+from elf.specs.base import canonical_json
 from elf.stages import code
 from elf.stages.plan import make_plan
 

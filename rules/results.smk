@@ -95,6 +95,32 @@ rule draw_figure:
         """
 
 
+# Say of each number of the paper whether it was reproduced, of each claim whether it holds, and check the paper itself.
+rule compare_with_paper:
+    input:
+        results="<results>/results.parquet",
+        printed=PRINTED,
+    output:
+        cells="<results>/verdicts/comparison.csv",
+        comparison="<results>/verdicts/comparison.md",
+        claims="<results>/verdicts/claims.md",
+        audit="<results>/verdicts/audit.md",
+    log:
+        "<logs>/compare_with_paper.log",
+    conda:
+        "../envs/elf.yaml"
+    params:
+        scale=PLAN.settings.name,
+        folder=lambda wildcards, output: os.path.dirname(output.claims),
+        digest=PLAN.report_digest,
+        code=fingerprint("elf.stages.verdicts"),
+    shell:
+        r"""
+        python -m elf verdicts --scale {params.scale:q} --digest {params.digest:q} \
+            --results {input.results:q} --folder {params.folder:q} >{log:q} 2>&1
+        """
+
+
 # Write everything into one page that opens offline.
 rule write_report:
     input:
@@ -131,6 +157,11 @@ rule all_figures:
     input:
         drawings("figure", FIGURE_ENDINGS),
         synthetic_files("contact_sheet.png"),
+
+
+rule verdicts:
+    input:
+        rules.compare_with_paper.output,
 
 
 rule report:

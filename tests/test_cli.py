@@ -133,7 +133,7 @@ def test_the_process_ends_with_the_exit_code_and_without_a_traceback(tmp_path):
 
 def test_a_mistake_in_the_configuration_ends_every_command_that_reads_it(tmp_path):
     (tmp_path / "config.yaml").write_text("scale: smoke\nscael: smoke\n")
-    for command in (["settings"], ["summary"], ["table", "table05", "--results", "a", "--folder", "b"]):
+    for command in (["settings"], ["summary"], ["table", "table05", "--folder", "b"]):
         done = elf(command[0], "--config", tmp_path, *command[1:])
         assert done.returncode == 1
         assert done.stderr == f"elf {command[0]}: error: {tmp_path}/config.yaml: scael: unknown key; allowed: scale\n"

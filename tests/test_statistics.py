@@ -12,7 +12,15 @@ from scipy import stats
 
 from elf.errors import ElfError
 from elf.results.columns import REQUIRED_COLUMNS, baseline_of, gather
-from elf.results.statistics import paired_difference, summarise_seeds
+from elf.results.statistics import (
+    contrast,
+    holm,
+    holm_by_key,
+    paired_difference,
+    published,
+    summarise_seeds,
+    welch,
+)
 
 T_975_4 = 2.7764451051977987  # quantile 0.975 of Student's t with 4 degrees of freedom, from printed tables
 accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=12)
@@ -178,3 +186,107 @@ def test_baseline_with_the_same_learning_rate_is_preferred():
     assert baseline_of(cells[3], cells) is cells[1]
     assert baseline_of(cells[3], [cells[0], cells[3]]) is cells[0]
     assert baseline_of(cells[3], cells[2:]) is None
+
+
+samples = st.lists(st.floats(0, 1), min_size=2, max_size=8)
+
+
+def naive_holm(p_values):
+    """Holm as in the textbooks: the adjusted value is the largest step up to it, found by comparing all ranks."""
+    tested = [p for p in p_values if not math.isnan(p)]
+    steps = {}
+    for p in tested:
+        steps[p] = max((len(tested) - sum(other < q for other in tested)) * q for q in tested if q <= p)
+    return [math.nan if math.isnan(p) else min(1.0, steps[p]) for p in p_values]
+
+
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
+def test_holm_agrees_with_the_definition(p_values):
+    assert list(holm(p_values)) == pytest.approx(naive_holm(p_values), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        # p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") of R.
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.02, math.nan, 0.04], [0.04, math.nan, 0.04]),
+        ([0.4, 0.6], [0.8, 0.8]),
+        ([0.9, 0.8], [1.0, 1.0]),
+        ([], []),
+        ([math.nan], [math.nan]),
+    ],
+)
+def test_holm_by_examples(p_values, adjusted):
+    assert list(holm(p_values)) == pytest.approx(adjusted, nan_ok=True)
+
+
+def test_holm_by_key_keeps_the_names():
+    pairs = {"a": [0.1, 0.2, 0.35], "b": [0.1, 0.1, 0.11], "one seed": [0.3]}
+    differences = {name: paired_difference(pd.Series([0.0] * len(v)), pd.Series(v)) for name, v in pairs.items()}
+    smaller, larger = sorted(("a", "b"), key=lambda name: differences[name].p)
+    adjusted = holm_by_key(differences)
+    assert adjusted[smaller] == pytest.approx(2 * differences[smaller].p)
+    assert adjusted[larger] == pytest.approx(max(adjusted[smaller], differences[larger].p))
+    assert math.isnan(adjusted["one seed"])
+
+
+@given(samples, samples)
+def test_welch_agrees_with_scipy(first, second):
+    assume(np.ptp(first) > 1e-3 and np.ptp(second) > 1e-3)
+    test = welch(summarise_seeds(first), summarise_seeds(second))
+    known = stats.ttest_ind(second, first, equal_var=False)
+    assert (test.mean, test.p) == pytest.approx((np.mean(second) - np.mean(first), known.pvalue))
+    assert test.interval() == pytest.approx(tuple(known.confidence_interval(0.95)))
+
+
+@given(samples, st.floats(0, 1))
+def test_welch_against_a_known_number_is_a_one_sample_test(values, number):
+    assume(np.ptp(values) > 1e-6)
+    test = welch(published(number, math.nan, 5), summarise_seeds(values))
+    assert test.p == pytest.approx(stats.ttest_1samp(values, number).pvalue)
+
+
+def test_welch_from_printed_numbers():
+    # VGG11-BN with DM in the paper's Table 5; a printed deviation is smaller than the sample's by sqrt(4 / 5).
+    test = welch(published(43.80, 0.41, 5), published(46.43, 1.70, 5))
+    scale = math.sqrt(5 / 4)
+    known = stats.ttest_ind_from_stats(46.43, 1.70 * scale, 5, 43.80, 0.41 * scale, 5, equal_var=False)
+    assert (test.mean, test.p) == pytest.approx((2.63, known.pvalue))
+
+
+@pytest.mark.parametrize(("first", "second", "p"), [(0.5, 0.5, 1.0), (0.5, 0.75, 0.0)])
+def test_welch_without_any_spread(first, second, p):
+    test = welch(published(first, 0.0, 5), published(second, 0.0, 3))
+    assert (test.p, *test.interval()) == (p, second - first, second - first)
+
+
+def test_one_seed_has_no_welch_test():
+    test = welch(published(0.5, 0.1, 5), summarise_seeds([0.75]))
+    assert test.mean == 0.25
+    assert math.isnan(test.p) and math.isnan(test.interval()[0]) and not test.is_within(1.0)
+
+
+@given(samples, samples, st.floats(0.01, 1))
+def test_a_difference_is_within_a_margin_if_two_one_sided_tests_say_so(first, second, margin):
+    assume(np.ptp(first) > 1e-3 and np.ptp(second) > 1e-3)
+    test = welch(summarise_seeds(first), summarise_seeds(second))
+    above, below = (
+        stats.ttest_ind(np.add(second, shift), first, equal_var=False, alternative=side).pvalue
+        for shift, side in ((margin, "greater"), (-margin, "less"))
+    )
+    assume(min(abs(above - 0.05), abs(below - 0.05)) > 1e-9)
+    assert test.is_within(margin) == (max(above, below) <= 0.05)
+
+
+@given(samples, samples, samples)
+def test_contrast_of_three_means_has_the_variance_of_their_sum(first, second, third):
+    values = [first, second, third]
+    assume(any(np.ptp(sample) > 1e-6 for sample in values))
+    test = contrast(zip((1.0, -0.5, -0.5), map(summarise_seeds, values), strict=True))
+    variances = [np.var(sample, ddof=1) / len(sample) for sample in values]
+    assert test.mean == pytest.approx(np.mean(first) - (np.mean(second) + np.mean(third)) / 2)
+    assert test.error == pytest.approx(math.sqrt(variances[0] + variances[1] / 4 + variances[2] / 4))
+    weighted = [variances[0], variances[1] / 4, variances[2] / 4]
+    degrees = sum(weighted) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(weighted, values, strict=True))
+    assert test.degrees == pytest.approx(degrees)

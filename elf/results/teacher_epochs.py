@@ -44,7 +44,7 @@ def render(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> dict[str,
     """
     frame = epochs(cells, results)
     caption = f"Epochs that the feature model was trained for. {NOT_RUN} not run. {scale_text(about)}"
-    head, rows = ["Dataset", *frame.columns], [[name, *map(str, row)] for name, row in zip(frame.index, frame.values)]
+    head, rows = ["Dataset", *frame.columns], frame.reset_index().astype(str).to_numpy().tolist()
     page = templates().get_template("plain_table.html.j2")
     return {
         "md": f"**{about['title']}.** {caption}\n\n{markdown_table(head, rows)}\n",

@@ -109,7 +109,9 @@ def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], 
         if not spec.model_dump(mode="json").items() <= manifest["spec"].items():
             raise ElfError(f"{folder / path}: was made with other settings; delete it and start again")
         if manifest["inputs"]["dataset"]["id"] != dataset["id"]:
-            raise ElfError(f"{folder / path}: was trained on another state of {spec.dataset}; delete it and start again")
+            raise ElfError(
+                f"{folder / path}: was trained on another state of {spec.dataset}; delete it and start again"
+            )
         measured = manifest["measured"]
         yield {column: None for column in RESULTS.names} | {
             "scale": scale,
@@ -147,7 +149,9 @@ def _those_there(grid: Grid, folder: Path) -> Grid:
     )
 
 
-def rows_of(plan: Plan, experiment: str | None = None, *, partial: bool = False) -> tuple[list[dict], dict[str, Manifest]]:
+def rows_of(
+    plan: Plan, experiment: str | None = None, *, partial: bool = False
+) -> tuple[list[dict], dict[str, Manifest]]:
     """Return the rows of one experiment, or of all, and the manifests of what they come from, by role.
 
     Parameters
