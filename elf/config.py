@@ -41,10 +41,11 @@ class Strict(BaseModel):
 class DatasetConfig(Strict):
     """One entry of ``config/datasets.yaml``."""
 
-    source: Literal["auto", "digits", "torchvision", "parquet", "folder"] = Field(
-        description="How the images are stored; auto: parquet files if there are any, else torchvision's layout."
+    source: Literal["auto", "digits", "torchvision", "parquet", "folder", "downsampled"] = Field(
+        description="How the images are stored; auto: what lies in the location, parquet files first."
     )
     location: str | None = Field(default=None, description="Folder below the data folder (ELF_DATA_DIR).")
+    obtain: str | None = Field(default=None, description="Where the images come from, said when they are missing.")
     side: int = Field(ge=4, description="Height and width of the images in pixels.")
     normalisation: Literal[NORMALISATIONS] = Field(
         description="Name of the constants in elf/data/preprocessing.py, or of a whitening."

@@ -3,7 +3,6 @@
 The only module that knows which results a table or figure is made of.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from elf.cells import Cell, FullDataCell, cells_of, teacher_spec
 from elf.config import Settings
 from elf.errors import ElfError
+from elf.finding_data import dataset_spec
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import EvaluationSpec
 from elf.specs.expert import ExpertRecipe, ExpertSpec, snapshots
@@ -159,32 +159,3 @@ def shards(evaluation: EvaluationSpec, seeds_per_job: int) -> Iterator[Evaluatio
     for first in range(0, len(evaluation.seeds), seeds_per_job):
         seeds = evaluation.seeds[first : first + seeds_per_job]
         yield evaluation.model_copy(update={"seeds": seeds})
-
-
-def dataset_spec(settings: Settings, name: str, data_folder: Path) -> DatasetSpec:
-    """Return the specification of a dataset, with the layout that is found in the data folder."""
-    entry = settings.datasets[name]
-    source, location = entry.source, entry.location
-    if source == "auto":
-        source = "parquet" if any((data_folder / (location or name)).glob("*.parquet")) else "torchvision"
-    if source in ("parquet", "folder"):
-        location = location or name
-        if not (data_folder / location).is_dir():
-            raise ElfError(
-                f"config/datasets.yaml: {name}: there is no folder {location!r} in the data folder {data_folder}; "
-                "put the dataset there or set ELF_DATA_DIR to the folder that holds it"
-            )
-    return DatasetSpec(
-        name=name,
-        source=source,
-        location=location if source in ("parquet", "folder") else None,
-        side=entry.side,
-        normalisation=entry.normalisation,
-        train_per_class=entry.train_per_class,
-        test_per_class=entry.test_per_class,
-    )
-
-
-def data_folder() -> Path:
-    """Return the folder with the real images: ``ELF_DATA_DIR``, by default ``data``."""
-    return Path(os.environ.get("ELF_DATA_DIR", "data"))

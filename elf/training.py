@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from elf.data.augmentation import augment
+from elf.data.normalised import Images
 from elf.errors import ElfError
+from elf.networks.batch_norm_splits import split_batch_norm
 from elf.objectives import task
 from elf.randomness import generator
 from elf.specs.training import TrainingRecipe
@@ -31,7 +33,7 @@ class Checkpoint(Protocol):
 
 def train(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     recipe: TrainingRecipe,
     *,
@@ -51,7 +53,7 @@ def train(
     ----------
     network : nn.Module
         On the device of the images.
-    images : Tensor of shape (n, 3, side, side)
+    images : Tensor or NormalisedImages, shape (n, 3, side, side)
         In model-input space, on the device on which to train.
     labels : Tensor, int64 of shape (n,) or floating point of shape (n, classes)
     recipe : TrainingRecipe
@@ -83,6 +85,7 @@ def train(
         and at the end; or if images, labels and targets differ in number.
     """
     _check_lengths(images, labels, targets)
+    split_batch_norm(network, recipe.batch_norm_splits)
     passes = recipe.passes if until_pass is None else min(until_pass, recipe.passes)
     state = checkpoint.load() if checkpoint else None
     first_pass = 0 if state is None else int(state["next_pass"])
@@ -91,16 +94,16 @@ def train(
         momenta = _restore(state, network, order_generator, augmentation_generator)
 
     # Dropout can only draw from PyTorch's global state: it is set for each pass and given back at the end.
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+    with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
         for pass_index in range(first_pass, passes):
             dropout = generator(order_generator.initial_seed(), "dropout", str(pass_index))
             torch.manual_seed(dropout.initial_seed())
             network.train()
             loss = torch.zeros((), device=images.device)
-            for batch in torch.randperm(len(images), generator=order_generator).split(recipe.batch_size):
-                batch = batch.to(images.device, non_blocking=True)
+            for positions in torch.randperm(len(images), generator=order_generator).split(recipe.batch_size):
+                batch = positions.to(images.device, non_blocking=True)
                 batch_images = augment(
-                    images.index_select(0, batch),
+                    images.index_select(0, batch) if isinstance(images, Tensor) else images[positions],
                     recipe.augmentation,
                     augmentation_generator,
                     align_corners=align_corners,
@@ -128,14 +131,14 @@ def train(
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
+def accuracy(network: nn.Module, images: Images, labels: Tensor, batch_size: int = 256) -> float:
     """Return the fraction of images whose largest logit is that of their label.
 
     Parameters
     ----------
     network : nn.Module
         Put in evaluation mode meanwhile; its training mode is restored.
-    images : Tensor of shape (n, 3, side, side)
+    images : Tensor or NormalisedImages, shape (n, 3, side, side)
         In model-input space, not augmented.
     labels : int64 Tensor of shape (n,)
     batch_size : int
@@ -230,7 +233,7 @@ def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float) 
     )
 
 
-def _check_lengths(images: Tensor, labels: Tensor, targets: Tensor | None) -> None:
+def _check_lengths(images: Images, labels: Tensor, targets: Tensor | None) -> None:
     lengths = {"images": len(images), "labels": len(labels)}
     if targets is not None:
         lengths["teacher targets"] = len(targets)

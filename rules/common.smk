@@ -88,16 +88,37 @@ def code_from(code_of_spec, spec_of_wildcards):
     return code_of_wildcards
 
 
-def source_state(wildcards):
-    """Return names and sizes of a dataset's parquet files; other layouts have too many files to look at.
+def kept_dataset(wildcards):
+    """Return the manifest of a prepared dataset whose images are gone: it is not made anew, so it stays as it is."""
+    return prepared_without_images(dataset_spec(wildcards), data_folder(), PLAN.folder)
 
-    Files that were copied elsewhere are still the same dataset, so neither path nor time counts.
-    """
+
+def real_images(wildcards):
+    """Return no file, because the images have none of a known name; stop if they are needed and missing."""
     spec = dataset_spec(wildcards)
-    if spec.source != "parquet":
-        return []
-    files = sorted((data_folder() / spec.location).glob("*.parquet"))
-    return [[file.name, file.stat().st_size] for file in files]
+    if missing_data(spec, data_folder()) and not kept_dataset(wildcards):
+        raise WorkflowError(missing_report(GRID, PLAN.settings, data_folder(), PLAN.folder))
+    return []
+
+
+def dataset_settings(wildcards):
+    spec, kept = dataset_spec(wildcards), kept_dataset(wildcards)
+    if kept:
+        spec = spec.model_copy(update={key: kept["spec"][key] for key in ("source", "location")})
+    return spec.canonical()
+
+
+def dataset_code(wildcards):
+    kept = kept_dataset(wildcards)
+    return canonical_json(kept["code"]) if kept else code.prepare_dataset_code(dataset_spec(wildcards))
+
+
+def source_state(wildcards):
+    """Return names and sizes of the files of a dataset."""
+    spec, kept = dataset_spec(wildcards), kept_dataset(wildcards)
+    if kept:
+        return kept["spec"].get("source_state", [])
+    return state_of_files(spec.source, data_folder() / (spec.location or ""))
 
 
 def checkpoint_epochs(wildcards, output):
@@ -166,6 +187,10 @@ DRAWINGS = {
     for name in GRID.cells
     if PLAN.settings.experiments[name].kind == kind
 }
+
+
+# The numbers that the paper prints.
+PRINTED = [path.relative_to(PROJECT).as_posix() for path in sorted(PROJECT.glob("elf/results/paper/*.csv"))]
 
 
 def table_digest(wildcards):

@@ -1,5 +1,7 @@
 # Read real images into one verified file, with a card that describes them.
 rule prepare_dataset:
+    input:
+        real_images,
     output:
         images="<results>/datasets/{dataset}/images.safetensors",
         card="<results>/datasets/{dataset}/card.json",
@@ -11,8 +13,8 @@ rule prepare_dataset:
         "../envs/elf.yaml"
     threads: 1
     params:
-        settings=settings_from(dataset_spec),
-        code=code_from(code.prepare_dataset_code, dataset_spec),
+        settings=dataset_settings,
+        code=dataset_code,
         source=source_state,
         # No setting: Snakemake does not compare what comes from a function of the output.
         data_folder=lambda wildcards, output: os.fspath(data_folder()),

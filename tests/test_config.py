@@ -117,7 +117,7 @@ MISTAKES = {
         DATASETS,
         "side: 32",
         "side: 32\n  sides: 1",
-        "digits.sides: unknown key; allowed: location, normalisation, side, source",
+        "digits.sides: unknown key; allowed: location, normalisation, obtain, side, source",
     ),
     "a dataset that is no mapping": (DATASETS, "places:", "pictures: 5\nplaces:", "pictures: found 5"),
     "side as text": (
@@ -425,7 +425,7 @@ VARIANTS = {
 def test_variants_of_a_recipe_are_held_to_its_bounds(config, mistake):
     variant, said = VARIANTS[mistake]
     entry = "{value: -3.0, source: paper, where: there}"
-    edit(config, DM, "values:", f"variants: [{variant.replace('%s', entry)}]\nvalues:")
+    edit(config, DM, "variants:", f"variants:\n  - {variant.replace('%s', entry)}")
     with pytest.raises(ElfError) as caught:
         grid_of(config)
     assert str(caught.value) == f"{config / DM}: {said}" or str(caught.value).startswith(f"{config / DM}: {said},")
@@ -480,14 +480,6 @@ def test_a_width_that_no_network_can_have_is_refused(config):
         grid_of(config)
 
 
-def test_a_dataset_that_is_not_there_is_named_before_anything_runs(config, tmp_path):
-    edit(config, SCALE, "cifar10: digits", "cifar10: places")
-    with pytest.raises(ElfError, match=r"datasets\.yaml: places: there is no folder 'some-places' .* ELF_DATA_DIR"):
-        build_grid(load_settings(config), tmp_path)
-    (tmp_path / "some-places").mkdir()
-    build_grid(load_settings(config), tmp_path)
-
-
 def test_layout_of_a_dataset_is_found_out(config, tmp_path):
     edit(config, DATASETS, "source: folder", "source: auto")
     edit(config, SCALE, "cifar10: digits", "cifar10: places")
@@ -496,8 +488,10 @@ def test_layout_of_a_dataset_is_found_out(config, tmp_path):
         (spec,) = build_grid(load_settings(config), tmp_path).datasets.values()
         return spec.source, spec.location
 
-    assert source() == ("torchvision", None)
+    assert source() == ("folder", "some-places")
     (tmp_path / "some-places").mkdir()
+    (tmp_path / "some-places" / "val_data.npz").touch()
+    assert source() == ("downsampled", "some-places")
     (tmp_path / "some-places" / "train-0.parquet").touch()
     assert source() == ("parquet", "some-places")
 
@@ -544,10 +538,10 @@ def test_a_whole_number_instead_of_a_fraction_is_no_change(config):
 
 def test_variants_hold_where_their_condition_does_and_end_where_a_scale_decides(config):
     variants = (
-        "[{when: {dataset: [cifar100], ipc: [10]}, values: {lr: {value: 3.0, source: paper, where: a}}},"
-        " {when: {ipc: [50]}, values: {lr: {value: 5.0, source: paper, where: b}}}]"
+        "  - {when: {dataset: [cifar100], ipc: [10]}, values: {lr: {value: 3.0, source: paper, where: a}}}\n"
+        "  - {when: {ipc: [50]}, values: {lr: {value: 5.0, source: paper, where: b}}}\n"
     )
-    edit(config, DM, "values:", f"variants: {variants}\nvalues:")
+    edit(config, DM, "variants:\n", f"variants:\n{variants}")
     recipe = load_settings(config).recipes["dm"]
     found = {(d, i): recipe.sourced(d, i)["lr"].value for d in ("cifar10", "cifar100") for i in (10, 50)}
     assert found == {("cifar10", 10): 1.0, ("cifar100", 10): 3.0, ("cifar10", 50): 5.0, ("cifar100", 50): 5.0}

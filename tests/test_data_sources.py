@@ -157,6 +157,36 @@ class TestParquet:
         write_parquet(other / f"{split}-00000-of-00001.parquet", TEST_ROWS, **columns)
         assert same(read("parquet", other), read("parquet", hub))
 
+    def test_fine_labels_are_those_of_cifar100(self, tmp_path):
+        for split, rows in (("train", TRAIN_ROWS), ("test", TEST_ROWS)):
+            file = tmp_path / f"{split}-00000-of-00001.parquet"
+            write_parquet(file, rows, label="fine_label")
+            table = pq.read_table(file)
+            coarse = pa.array([0] * len(rows), pa.int64())
+            pq.write_table(table.append_column("coarse_label", coarse), file)
+        dataset = read("parquet", tmp_path, name="cifar100")
+        assert dataset.class_names == ("cat", "dog") and dataset.class_order == "labels of the parquet files"
+        assert dataset.train.labels.tolist() == [label for _, label in TRAIN_ROWS]
+
+    def test_a_test_split_with_secret_labels_is_left_alone(self, hub):
+        expected = read("parquet", hub)
+        write_parquet(hub / "validation-00000-of-00001.parquet", TEST_ROWS)
+        write_parquet(hub / "test-00000-of-00001.parquet", [(image, -1) for image, _ in TRAIN_ROWS])
+        assert same(read("parquet", hub), expected)
+
+    @pytest.mark.parametrize("workers", [2, 5])
+    def test_workers_change_nothing(self, hub, workers):
+        assert same(read("parquet", hub, workers=workers), read("parquet", hub))
+
+    def test_sorted_wnids_are_recognised(self, tmp_path):
+        for names, order in (
+            (("n01440764", "n01443537"), "alphabetical wnids"),
+            (("n01443537", "n01440764"), "labels of the parquet files"),
+        ):
+            for split, rows in (("train", TRAIN_ROWS), ("test", TEST_ROWS)):
+                write_parquet(tmp_path / f"{split}-0.parquet", rows, names=names)
+            assert read("parquet", tmp_path).class_order == order
+
     def test_without_metadata_the_labels_are_the_names(self, tmp_path):
         write_parquet(tmp_path / "train-0.parquet", TRAIN_ROWS, names=None)
         write_parquet(tmp_path / "test-0.parquet", TEST_ROWS, names=None)
@@ -267,6 +297,17 @@ class TestFolder:
         assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
         expected = np.stack([pixels(seed) for seed in (20, 21, 22, 10, 11, 12, 0, 1, 2)])
         assert np.array_equal(dataset.train.images.permute(0, 2, 3, 1).numpy(), expected)
+
+    @pytest.mark.parametrize("workers", [2, 5])
+    def test_workers_change_nothing(self, plain, workers):
+        assert same(read("folder", plain, workers=workers), read("folder", plain))
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_the_first_of_several_damaged_images_is_named(self, plain, workers):
+        for class_name in ("n03", "n02"):
+            (plain / "train" / class_name / f"{class_name}_1.png").write_bytes(b"no image")
+        with pytest.raises(ElfError, match=r"train/n02/n02_1.png: cannot decode"):
+            read("folder", plain, workers=workers)
 
     def test_test_folder_hidden_files_and_other_files(self, plain):
         expected = read("folder", plain)
@@ -526,3 +567,64 @@ class TestRealImages:
             red, green, blue = part.images.unbind(1)
             grey = ((red == green) & (green == blue)).flatten(1).all(1)
             assert grey.sum() >= greyscale_files
+
+
+VALIDATION_LAYOUTS = ("flat with annotations", "class folders", "class folders under images", "images left behind")
+
+
+@pytest.fixture(scope="module")
+def some_tiny_rows(shared_data):
+    """Some rows of each split of Tiny ImageNet as the parquet files hold them: encoded image and label."""
+    location = shared_data / "tiny-imagenet-subset"
+    if not location.is_dir():
+        pytest.skip(f"no {location}")
+    rows = {}
+    for split in ("train", "test"):
+        (file,) = location.glob(f"{split}-*.parquet")
+        table = pq.read_table(file)
+        image, label = (next(n for n in names if n in table.column_names) for names in (("img", "image"), ("label",)))
+        labels = np.asarray(table.column(label))
+        # All greyscale images are among those that are kept, and some images of every class.
+        encoded_images = [entry["bytes"] for entry in table.column(image).to_pylist()]
+        grey = [place for place, content in enumerate(encoded_images) if Image.open(io.BytesIO(content)).mode == "L"]
+        first = [place for wanted in range(25) for place in np.flatnonzero(labels == wanted)[:4]]
+        rows[split] = [(encoded_images[place], int(labels[place])) for place in sorted({*grey, *first})]
+        assert grey
+    return rows
+
+
+@pytest.mark.parametrize("layout", VALIDATION_LAYOUTS)
+def test_tiny_imagenet_is_the_same_in_every_layout_pixel_for_pixel(some_tiny_rows, layout, tmp_path):
+    names = tuple(f"n{label:08d}" for label in range(25))
+    write_parquet(tmp_path / "hub" / "train-00000-of-00001.parquet", some_tiny_rows["train"], names=names)
+    write_parquet(tmp_path / "hub" / "valid-00000-of-00001.parquet", some_tiny_rows["test"], names=names)
+    tree, annotations = tmp_path / "tree", []
+
+    def write(folder, number, encoded_image):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"val_{number:05d}.JPEG").write_bytes(encoded_image)
+
+    for number, (content, label) in enumerate(some_tiny_rows["train"]):
+        write(tree / "train" / names[label] / "images", number, content)
+    for number, (content, label) in enumerate(some_tiny_rows["test"]):
+        folders = {
+            "flat with annotations": tree / "val" / "images",
+            "class folders": tree / "val" / names[label],
+            "class folders under images": tree / "val" / "images" / names[label],
+            "images left behind": tree / "val" / names[label],
+        }
+        write(folders[layout], number, content)
+        annotations.append(f"val_{number:05d}.JPEG\t{names[label]}\t0\t0\t62\t62\n")
+    if layout != "class folders":
+        (tree / "val" / "images").mkdir(exist_ok=True)
+        (tree / "val" / "val_annotations.txt").write_text("".join(annotations))
+    hub = read("parquet", tmp_path / "hub", side=64)
+    folder = read("folder", tree, side=64, workers=2)
+    assert folder.class_names == hub.class_names == names
+    assert folder.class_order == hub.class_order == "alphabetical wnids"
+    for split in ("train", "test"):
+        expected, found = getattr(hub, split), getattr(folder, split)
+        # Class folders have another order of the images, within a class the same.
+        order = torch.argsort(expected.labels, stable=True)
+        assert torch.equal(found.labels, expected.labels[order])
+        assert torch.equal(found.images, expected.images[order])

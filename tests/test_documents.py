@@ -254,7 +254,7 @@ def test_planning_and_drawing_are_free_of_pytorch():
     imported = re.findall(r"^from (elf[\w.]*) import (\w+)", read("rules/common.smk"), re.MULTILINE)
     results = [f"elf.results.{file.stem}" for file in (PROJECT / "elf" / "results").glob("[a-z]*.py")]
     modules = [module if module != "elf.stages" else f"{module}.{name}" for module, name in imported]
-    assert "elf.grid" in modules
+    assert "elf.finding_data" in modules
     program = f"import sys, {', '.join([*modules, *results])}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True)
 

@@ -231,13 +231,13 @@ def command(spec: ExpertSpec, dataset: Path, expert: Path) -> list[str]:
 
 
 def test_command_writes_the_trajectory_of_the_training_images_alone(dataset, tmp_path, monkeypatch):
-    read, originally = [], stage_inputs.read_tensors
+    read, originally = [], stage_inputs.map_tensors
 
-    def spy(path, kind, names=None):
+    def spy(path, kind, names):
         read.extend(names)
         return originally(path, kind, names)
 
-    monkeypatch.setattr(stage_inputs, "read_tensors", spy)
+    monkeypatch.setattr(stage_inputs, "map_tensors", spy)
     spec = spec_of(dataset="digits", network="convnet-w4-d3-in", held_out_per_class=2)
     path = tmp_path / "expert0.safetensors"
     assert main(command(spec, dataset, path)) == 0

@@ -47,7 +47,7 @@ seeds_per_job: 2
 datasets:
   digits: {train_per_class: 12, test_per_class: 5}
 recipes:
-  dm: {iterations: 3, batch_real: 8}
+  dm: {iterations: 3, batch_real: 8, constants: dataset}
   teacher: {epochs: 2, batch_size: 40}
   evaluation: {epochs: 2, batch_size: 60}
 changes:

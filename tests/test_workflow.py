@@ -271,11 +271,6 @@ MISTAKES = {
         "[1, 4]",
         ("figure4.yaml", "teacher_epoch", "4", "teacher.yaml", "3 epochs"),
     ),
-    "a dataset that is not there": (
-        "stand_ins: {cifar10: digits, ",
-        "stand_ins: {cifar10: tiny-imagenet, ",
-        ("config/datasets.yaml", "tiny-imagenet", "'tiny-imagenet-200'", "no-images-here", "ELF_DATA_DIR"),
-    ),
 }
 
 

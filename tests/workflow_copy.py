@@ -33,8 +33,8 @@ seeds_per_job: 2
 datasets:
   digits: {train_per_class: 12, test_per_class: 10}
 recipes:
-  dm: {iterations: 2, batch_real: 8}
-  dsa: {iterations: 1, outer_loop: 2, inner_loop: 1, batch_real: 8}
+  dm: {iterations: 2, batch_real: 8, constants: dataset}
+  dsa: {iterations: 1, outer_loop: 2, inner_loop: 1, batch_real: 8, constants: dataset}
   mtt: {iterations: 2, synthetic_steps: 2, expert_epochs: 1, max_start_epoch: 2, experts: 2}
   tesla: {iterations: 2, synthetic_steps: 2, expert_epochs: 1, max_start_epoch: 1, experts: 1}
   frepo: {iterations: 3, batch_real: 20}

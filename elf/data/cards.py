@@ -27,8 +27,8 @@ def data_card(dataset: Dataset, *, source: dict, preprocessing: dict) -> dict:
     -------
     dict
         ``name``, ``source``, ``preprocessing``, ``image_side`` in pixels, ``classes``, ``class_names``
-        with their ``class_names_sha256``, and for ``train`` and ``test`` the number of ``images``, the
-        ``images_per_class`` and a ``sha256`` over pixels and labels.
+        with their ``class_names_sha256`` and ``class_order``, and for ``train`` and ``test`` the number of
+        ``images``, the ``images_per_class`` and a ``sha256`` over pixels and labels.
     """
     return {
         "name": dataset.name,
@@ -38,6 +38,7 @@ def data_card(dataset: Dataset, *, source: dict, preprocessing: dict) -> dict:
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "class_names_sha256": class_names_digest(dataset.class_names),
+        "class_order": dataset.class_order,
         "train": _split_card(dataset.train, dataset.classes),
         "test": _split_card(dataset.test, dataset.classes),
     }

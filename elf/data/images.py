@@ -1,11 +1,15 @@
 """Labelled images in memory: what every data source returns and everything else starts from."""
 
+import re
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from elf.data.allocation import Allocate, in_memory
 from elf.errors import ElfError
+
+CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +72,8 @@ class Dataset:
         At least two different names; labels are places in this tuple.
     train, test : LabelledImages
         Of the same side. Every class has at least one training image, and there is a test image.
+    class_order : str
+        What the order of the classes follows; results of two orders of the same classes cannot be mixed.
 
     Raises
     ------
@@ -79,6 +85,7 @@ class Dataset:
     class_names: tuple[str, ...]
     train: LabelledImages
     test: LabelledImages
+    class_order: str = "labels of the source"
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -144,7 +151,15 @@ def indices_by_class(labels: Tensor, classes: int) -> list[Tensor]:
     return list(torch.argsort(labels, stable=True).split(counts.tolist()))
 
 
-def subset(images: LabelledImages, per_class: int | None, *, what: str = "the images") -> LabelledImages:
+def alphabetical(class_names: tuple[str, ...], otherwise: str) -> str:
+    """Return the order of classes that are sorted identifiers of WordNet, as in ImageNet's folders, or another one."""
+    wnids = all(re.fullmatch(r"n\d{8}", name) for name in class_names)
+    return "alphabetical wnids" if wnids and list(class_names) == sorted(class_names) else otherwise
+
+
+def subset(
+    images: LabelledImages, per_class: int | None, *, what: str = "the images", allocate: Allocate = in_memory
+) -> LabelledImages:
     """Return the first ``per_class`` images of each class, in their original order.
 
     The same images for every seed: small scales train and test on a fixed part of the real data.
@@ -156,6 +171,8 @@ def subset(images: LabelledImages, per_class: int | None, *, what: str = "the im
         Images kept of each class, at least 1; None keeps all.
     what : str
         What the images are, for the message, for example ``"cifar10, train split"``.
+    allocate : callable
+        Where the images that are kept are put.
 
     Raises
     ------
@@ -174,4 +191,8 @@ def subset(images: LabelledImages, per_class: int | None, *, what: str = "the im
                 f"ask for at most {min(map(len, by_class))}"
             )
     kept = torch.cat([indices[:per_class] for indices in by_class]) if by_class else images.labels[:0]
-    return images.select(kept.sort().values)
+    kept = kept.sort().values
+    pixels = torch.from_numpy(allocate(len(kept), images.side))
+    for places, part in zip(kept.split(CHUNK), pixels.split(CHUNK), strict=True):
+        part.copy_(images.images[places])
+    return LabelledImages(pixels, images.labels[kept])

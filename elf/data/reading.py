@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from elf.data.allocation import Allocate, in_memory
 from elf.data.images import Dataset
 from elf.errors import ElfError
 
@@ -13,15 +14,25 @@ MODULES = {
     "torchvision": "elf.data.sources.torchvision_cifar",
     "parquet": "elf.data.sources.parquet",
     "folder": "elf.data.sources.folder",
+    "downsampled": "elf.data.sources.downsampled",
 }
 
 
-def read_dataset(source: str, *, name: str, location: Path | None, side: int, download: bool = True) -> Dataset:
+def read_dataset(
+    source: str,
+    *,
+    name: str,
+    location: Path | None,
+    side: int,
+    download: bool = True,
+    allocate: Allocate = in_memory,
+    workers: int = 1,
+) -> Dataset:
     """Read a data set from one of the sources.
 
     Parameters
     ----------
-    source : {"digits", "torchvision", "parquet", "folder"}
+    source : {"digits", "torchvision", "parquet", "folder", "downsampled"}
         How the images are stored.
     name : str
         Name used in messages; for torchvision also which data set, ``"cifar10"`` or ``"cifar100"``.
@@ -31,6 +42,10 @@ def read_dataset(source: str, *, name: str, location: Path | None, side: int, do
         Height and width of the returned images in pixels.
     download : bool
         Whether torchvision may download what is absent.
+    allocate : callable
+        Where the pixels of a split are put, by the sources that can be large: parquet, folder and downsampled.
+    workers : int
+        Threads that decode images; they do not change what is returned.
 
     Returns
     -------
@@ -53,7 +68,7 @@ def read_dataset(source: str, *, name: str, location: Path | None, side: int, do
     elif source == "torchvision":
         dataset = module.read(location, name=name, side=side, download=download)
     else:
-        dataset = module.read(location, name=name, side=side)
+        dataset = module.read(location, name=name, side=side, allocate=allocate, workers=workers)
     _require_test_images(dataset)
     return dataset
 

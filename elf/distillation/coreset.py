@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from elf.data.normalised import take
 from elf.distillation.synthetic import RealImages, SyntheticSet, choose_real_images
 
 Progress = Callable[[int, int, Tensor | None], None]
@@ -38,7 +39,7 @@ def choose_by_pixels(
     finished = itertools.count(1)
 
     def choose_members(members: Tensor) -> Tensor:
-        vectors = dataset.images[members.to(dataset.images.device)].flatten(1).double()
+        vectors = take(dataset.images, members).flatten(1).double()
         chosen = members[choose(vectors - vectors.mean(0)).cpu()]
         progress(next(finished), dataset.classes, None)
         return chosen

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elf import adam
+from elf.data.normalised import take
 from elf.distillation import lamb, loop
 from elf.distillation.pool import advance, make_pool
 from elf.distillation.regression import meta_loss
@@ -86,18 +87,18 @@ def distill(
         device=device,
     )
     moments = adam.moments(learned)
-    real_labels = centred_one_hot(dataset.labels, dataset.classes).to(device)
+    real_labels = dataset.labels.to(device)
     total = int(settings["iterations"])
 
     def update(index: int) -> dict[str, Tensor]:
         online = pool[int(torch.randint(len(pool), (), generator=streams["choice of the network"]))]
-        batch = _choose(len(real_labels), int(settings["batch_real"]), streams["batches"], device)
+        batch = _choose(len(real_labels), int(settings["batch_real"]), streams["batches"])
         loss = meta_loss(
             online.network.front,
             learned["images"],
             learned["labels"],
-            dataset.images[batch],
-            real_labels[batch],
+            take(dataset.images, batch),
+            centred_one_hot(real_labels[batch.to(device)], dataset.classes),
             ridge=settings["ridge"],
             mirror=settings["mirror"],
             precision=getattr(torch, settings["precision"]),
@@ -105,7 +106,7 @@ def distill(
         gradients = dict(zip(learned, torch.autograd.grad(loss.total, list(learned.values())), strict=True))
         lr = settings["lr"] * cosine(index, total, settings["lr_final_fraction"])
         lamb.step(learned, gradients, moments, lr=lr)
-        chosen = _choose(len(learned["images"]), int(settings["batch_online"]), streams["online batches"], device)
+        chosen = _choose(len(learned["images"]), int(settings["batch_online"]), streams["online batches"]).to(device)
         advance(
             online,
             learned["images"].detach()[chosen],
@@ -144,8 +145,8 @@ def cosine(index: int, total: int, final_fraction: float) -> float:
     return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * index / total))
 
 
-def _choose(count: int, batch: int, stream: torch.Generator, device: torch.device) -> Tensor:
-    """Return ``batch`` distinct positions among ``count``, drawn uniformly; all in their order if not more."""
+def _choose(count: int, batch: int, stream: torch.Generator) -> Tensor:
+    """Return ``batch`` distinct positions among ``count``, drawn uniformly, on the CPU; all in order if not more."""
     if count <= batch:
-        return torch.arange(count, device=device)
-    return torch.randperm(count, generator=stream)[:batch].to(device)
+        return torch.arange(count)
+    return torch.randperm(count, generator=stream)[:batch]

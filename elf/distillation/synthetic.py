@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from elf.data.normalised import Images, subset, take
 from elf.errors import ElfError
 
 
@@ -15,7 +16,7 @@ class RealImages:
 
     Attributes
     ----------
-    images : Tensor of shape (n, 3, side, side)
+    images : Tensor or NormalisedImages, shape (n, 3, side, side)
         float32 in model-input space (normalised or whitened), on the device that distils.
     labels : Tensor of shape (n,)
         int64 class indices, on any device.
@@ -23,7 +24,7 @@ class RealImages:
         Number of classes.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     classes: int
 
@@ -88,16 +89,16 @@ def hold_out(dataset: RealImages, per_class: int) -> tuple[RealImages, RealImage
 
 
 def _where(dataset: RealImages, mask: Tensor) -> RealImages:
-    images, labels = dataset.images[mask.to(dataset.images.device)], dataset.labels[mask.to(dataset.labels.device)]
-    return RealImages(images, labels, dataset.classes)
+    images = subset(dataset.images, mask.nonzero().flatten())
+    return RealImages(images, dataset.labels[mask.to(dataset.labels.device)], dataset.classes)
 
 
-def sample(images: Tensor, members: Sequence[Tensor], batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+def sample(images: Images, members: Sequence[Tensor], batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Draw ``batch`` distinct images of every class, all of a class that has fewer.
 
     Parameters
     ----------
-    images : Tensor of shape (n, ...)
+    images : Tensor or NormalisedImages, shape (n, ...)
     members : sequence of Tensor
         From :func:`indices_by_class`.
     batch : int
@@ -110,7 +111,7 @@ def sample(images: Tensor, members: Sequence[Tensor], batch: int, generator: tor
         One for each class.
     """
     chosen = [own[torch.randperm(len(own), generator=generator)[:batch]] for own in members]
-    return images[torch.cat(chosen).to(images.device)].split([len(own) for own in chosen])
+    return take(images, torch.cat(chosen)).split([len(own) for own in chosen])
 
 
 def real_initialisation(dataset: RealImages, ipc: int, generator: torch.Generator) -> SyntheticSet:
@@ -172,5 +173,4 @@ def choose_real_images(dataset: RealImages, ipc: int, choose: Callable[[Tensor],
             )
         chosen.append(choose(members))
     labels = torch.arange(dataset.classes).repeat_interleave(ipc)
-    device = dataset.images.device
-    return SyntheticSet(dataset.images[torch.cat(chosen).to(device)], labels.to(device))
+    return SyntheticSet(take(dataset.images, torch.cat(chosen)), labels.to(dataset.images.device))

@@ -1,7 +1,6 @@
 """PyTorch's files without running anything: tensors, numbers and containers, or a refusal that names the rest."""
 
 import io
-import pickle
 import pickletools
 import re
 import warnings
@@ -9,9 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from elf.data.sources.pickled import Array, Kind, reconstruct, scalar
 from elf.errors import ElfError
 
 LONGEST_PICKLE = 256 * 2**20
@@ -23,50 +22,12 @@ LARGEST_REPEATED = 10**7
 """Values of a tensor that may be stored once and claimed often, as expanded labels are."""
 
 
-class _Kind:
-    """Stands in for NumPy's dtype while a file is read: a name such as ``f8`` and a byte order, nothing that acts."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        if not isinstance(code, str) or re.fullmatch("[<>=|]?(b1|[iu][1248]|f[248])", code) is None:
-            raise pickle.UnpicklingError(f"a NumPy value of type {code!r}, which is no number")
-        self.code, self.order = code.lstrip("<>=|"), "<"
-
-    def __setstate__(self, state: tuple) -> None:
-        self.order = state[1] if state[1] in "<>" else "<"
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.order + self.code)
-
-
-class _Array:
-    """Stands in for NumPy's array: built from bytes by us, so that none of NumPy's own unpickling runs."""
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, kind, fortran, values = state
-        flat = np.frombuffer(_bytes(values), kind.dtype)
-        self.array = flat.reshape(shape, order="F" if fortran else "C")
-
-
-def _bytes(values: Any) -> bytes:
-    # Pickles of protocol 2 write bytes as text.
-    return values.encode("latin1") if isinstance(values, str) else bytes(values)
-
-
-def _scalar(kind: _Kind, values: Any) -> float | int | bool:
-    return np.frombuffer(_bytes(values), kind.dtype, count=1)[0].item()
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
 # NumPy 2 moved its core; files of both ages name harmless numbers and arrays by these names alone.
 HARMLESS = [
-    (_Kind, "numpy.dtype"),
-    (_Array, "numpy.ndarray"),
-    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    *((_reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    (Kind, "numpy.dtype"),
+    (Array, "numpy.ndarray"),
+    *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
 ]
 _KNOWN = {name for _, name in HARMLESS} | {"_codecs.encode"}
 
@@ -111,7 +72,7 @@ class _Plain:
         self.entries += 1
         if self.entries > MOST_ENTRIES:
             raise ElfError(f"{self.path}: is nested so that it has more than {MOST_ENTRIES} entries; it is no set")
-        if isinstance(content, _Array):
+        if isinstance(content, Array):
             array = content.array
             content = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
         if isinstance(content, torch.Tensor):

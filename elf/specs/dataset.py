@@ -29,7 +29,7 @@ class DatasetSpec(Spec):
     """
 
     name: str
-    source: Literal["digits", "torchvision", "parquet", "folder"]
+    source: Literal["digits", "torchvision", "parquet", "folder", "downsampled"]
     location: str | None = None
     side: int = Field(ge=4)
     normalisation: str

@@ -26,6 +26,8 @@ class TrainingRecipe(Spec):
         The optimiser is rebuilt at that moment, which resets its momentum.
     augmentation : str
         DSA strategy, or ``"none"``.
+    batch_norm_splits : int
+        Into how many parts a batch is cut for the statistics of batch normalisation; the official runs have 4.
     """
 
     epochs: int = Field(ge=1)
@@ -36,6 +38,7 @@ class TrainingRecipe(Spec):
     batch_size: int = Field(ge=1)
     lr_drop: bool
     augmentation: Literal["color_crop_cutout_flip_scale_rotate", "none"]
+    batch_norm_splits: int = Field(default=1, ge=1)
 
     @property
     def passes(self) -> int:

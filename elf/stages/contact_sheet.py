@@ -8,7 +8,7 @@ import torch
 
 from elf.data.pictures import contact_sheet
 from elf.files import write_bytes
-from elf.stages.inputs import read_preprocessing, read_synthetic_set
+from elf.stages.inputs import constants_of, read_preprocessing, read_synthetic_set
 
 
 def main(argv: list[str]) -> None:
@@ -18,11 +18,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dataset", required=True, type=Path, metavar="FILE", help="input: its dataset")
     parser.add_argument("--picture", required=True, type=Path, metavar="FILE", help="output: PNG")
     arguments = parser.parse_args(argv)
-    images, labels, _ = read_synthetic_set(arguments.images, torch.device("cpu"))
+    images, labels, set_manifest = read_synthetic_set(arguments.images, torch.device("cpu"))
     if labels.dim() == 2:
         # Soft labels: a picture is shown in the row of the class that it is most of.
         labels = labels.argmax(dim=1)
-    preprocessing, manifest = read_preprocessing(arguments.dataset)
+    preprocessing, manifest = read_preprocessing(arguments.dataset, constants_of(set_manifest))
     picture = contact_sheet(preprocessing.inverse(images), labels, manifest["spec"]["class_names"])
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)

@@ -12,7 +12,7 @@ from elf.errors import ElfError
 from elf.progress import reporter
 from elf.specs.synthetic import SyntheticSpec
 from elf.stages.code import distill_code
-from elf.stages.inputs import Split, check_made_from, check_settings, read_split
+from elf.stages.inputs import DATASET, Split, check_made_from, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     spec = parse_spec(SyntheticSpec, arguments.settings)
     job = Job(arguments, distill_code(spec))
-    train = read_split(arguments.dataset, "train", job.device)
+    train = read_split(arguments.dataset, "train", job.device, spec.recipe.get("constants", DATASET))
     check_settings(arguments.dataset, train.manifest, name=spec.dataset)
     inputs = {"dataset": train.manifest}
     given, made_from = _given(spec, arguments, train, job)
@@ -112,7 +112,8 @@ def _selection(spec: SyntheticSpec, arguments, real: RealImages, job: Job):
         real, held_out = hold_out(real, spec.held_out_per_class)
     else:
         log.warning("the synthetic set is selected by accuracy on the test set, which makes it optimistic")
-        test = read_split(arguments.dataset, "test", job.device)
+        constants = spec.recipe.get("constants", DATASET)
+        test = read_split(arguments.dataset, "test", job.device, constants)
         held_out = RealImages(test.images, test.labels, test.classes)
     selection = importlib.import_module("elf.distillation.selection")
     return real, selection.selection_for(spec.module, spec.network, spec.recipe, held_out, spec.seed)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from elf.errors import ElfError
 from elf.results.reading import cells_as_found, mismatch, read_results, scale_of
 from elf.results.schema import RESULTS
 from elf.stages.plan import Plan, arguments_of_scale, load_plan

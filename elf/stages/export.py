@@ -21,7 +21,14 @@ from elf.fingerprint import fingerprint
 from elf.importing.labels import understand_labels
 from elf.importing.reading import file_digest
 from elf.importing.using import read_imported
-from elf.stages.inputs import check_made_from, check_settings, read_preprocessing, read_synthetic_set
+from elf.stages.inputs import (
+    DATASET,
+    check_made_from,
+    check_settings,
+    constants_of,
+    read_preprocessing,
+    read_synthetic_set,
+)
 
 FORMATS = ("safetensors", "res", "best", "png")
 
@@ -60,6 +67,7 @@ class Exported:
     def spec(self) -> dict:
         """Return what the manifest of the exported file says about the set."""
         spec, normalisation = self.manifest["spec"], self.dataset["spec"]["normalisation"]
+        constants = constants_of(self.manifest)
         whitened = isinstance(self.preprocessing, ZCA)
         return {
             "dataset": self.dataset["spec"]["name"],
@@ -71,7 +79,7 @@ class Exported:
             "extra": spec.get("extra"),
             "imported": spec.get("files"),
             "space": "zca" if whitened else "normalised",
-            "constants": normalisation,
+            "constants": normalisation if constants == DATASET else constants,
             "classes": len(self.class_names),
             "class_names": self.class_names,
             "ipc": self.ipc,
@@ -98,6 +106,7 @@ def read_for_export(path: Path, dataset: Path) -> Exported:
         images, labels, manifest = read_synthetic_set(path, device)
         check_settings(path, manifest, dataset=dataset_manifest["spec"]["name"])
         check_made_from(path, manifest, "dataset", dataset_manifest)
+        preprocessing, _ = read_preprocessing(dataset, constants_of(manifest))
     classes, side = len(dataset_manifest["spec"]["class_names"]), dataset_manifest["spec"]["side"]
     found = labels.shape[1] if labels.dim() == 2 else int(labels.max()) + 1
     if found != classes or images.shape[-1] != side:

@@ -7,9 +7,14 @@ import torch
 from torch import Tensor
 
 from elf.artifacts.manifest import Manifest, read_manifest
+from elf.artifacts.mapping import map_tensors
 from elf.artifacts.tensors import read_tensors
-from elf.data.preprocessing import Normalisation, from_tensors
+from elf.data.normalised import Images, normalised
+from elf.data.preprocessing import ZCA, Normalisation, from_tensors, normalisation
 from elf.errors import ElfError
+
+DATASET = "dataset"
+"""What a recipe calls the constants of the dataset itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +23,8 @@ class Split:
 
     Attributes
     ----------
-    images : Tensor of float32, shape (n, 3, side, side)
-        In model-input space.
+    images : Tensor of float32 or NormalisedImages, shape (n, 3, side, side)
+        In model-input space; large datasets stay in their file.
     labels : Tensor of int64, shape (n,)
     preprocessing : Normalisation or ZCA
         What took the images there.
@@ -27,9 +32,9 @@ class Split:
         Of the dataset.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
-    preprocessing: Normalisation
+    preprocessing: Normalisation | ZCA
     manifest: Manifest
 
     @property
@@ -43,19 +48,42 @@ class Split:
         return self.images.shape[-1]
 
 
-def read_split(path: Path, split: str, device: torch.device) -> Split:
-    """Read the ``train`` or ``test`` images of a dataset; nothing of the other split is read."""
-    names = [f"{split}_images", f"{split}_labels", *_preprocessing_names(path)]
-    tensors, manifest = read_tensors(path, "dataset", names)
-    preprocessing = from_tensors(tensors)
-    images = preprocessing.transform(tensors[f"{split}_images"].to(device))
-    return Split(images, tensors[f"{split}_labels"].to(device), preprocessing, manifest)
+def read_split(path: Path, split: str, device: torch.device, constants: str = DATASET) -> Split:
+    """Read the ``train`` or ``test`` images of a dataset; nothing of the other split is read.
+
+    Parameters
+    ----------
+    path : Path
+    split : {"train", "test"}
+    device : torch.device
+        Where the images are used.
+    constants : str
+        Name of the constants to normalise with, ``"dataset"`` for the dataset's own.
+    """
+    names = [f"{split}_images", f"{split}_labels"]
+    tensors, _ = map_tensors(path, "dataset", names)
+    preprocessing, manifest = read_preprocessing(path, constants)
+    images, labels = (tensors[name] for name in names)
+    return Split(normalised(images, preprocessing, device), labels.clone().to(device), preprocessing, manifest)
 
 
-def read_preprocessing(path: Path) -> tuple[Normalisation, Manifest]:
-    """Read how a dataset was normalised or whitened, without its images."""
-    tensors, manifest = read_tensors(path, "dataset", _preprocessing_names(path))
-    return from_tensors(tensors), manifest
+def read_preprocessing(path: Path, constants: str = DATASET) -> tuple[Normalisation | ZCA, Manifest]:
+    """Read how the images of a dataset become model inputs, without the images; see `read_split`."""
+    tensors, manifest = map_tensors(path, "dataset", _preprocessing_names(path))
+    if constants == DATASET:
+        # Copies: the file may be replaced while they are used.
+        return from_tensors({name: tensor.clone() for name, tensor in tensors.items()}), manifest
+    if "mean" not in tensors:
+        raise ElfError(
+            f"{path}: is whitened, which the constants {constants!r} of the recipe would replace; "
+            f"set constants: {DATASET}"
+        )
+    return normalisation(constants), manifest
+
+
+def constants_of(manifest: Manifest) -> str:
+    """Return the name of the constants with which a synthetic set was made, ``"dataset"`` for its dataset's own."""
+    return (manifest["spec"].get("recipe") or {}).get("constants", DATASET)
 
 
 def _preprocessing_names(path: Path) -> list[str]:

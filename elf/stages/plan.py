@@ -5,11 +5,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from elf.cells import Cell, FullDataCell
 from elf.config import Settings
 from elf.config_reading import load_settings
 from elf.errors import ElfError
-from elf.cells import Cell, FullDataCell
-from elf.grid import Grid, build_grid, data_folder, shards
+from elf.finding_data import data_folder
+from elf.grid import Grid, build_grid, shards
 from elf.specs.base import canonical_json
 
 
@@ -51,7 +52,9 @@ class Plan:
     def results_digest(self, experiment: str | None = None) -> str:
         """Digest of all evaluations: what results depend on besides the shards themselves."""
         grid = self.collected(experiment)
-        return _digest([spec.model_dump(mode="json") for spec in (*grid.evaluations.values(), *grid.full_data.values())])
+        return _digest(
+            [spec.model_dump(mode="json") for spec in (*grid.evaluations.values(), *grid.full_data.values())]
+        )
 
     def experiment_digest(self, name: str) -> str:
         """Digest of what a table or figure shows and says: its cells, its title and the scale."""

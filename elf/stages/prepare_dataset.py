@@ -1,21 +1,34 @@
 """Read real images from their source into one verified file with everything needed to use them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from elf.artifacts.manifest import describe
 from elf.artifacts.tensors import write_tensors
+from elf.data.allocation import Allocate, beside, in_memory
 from elf.data.cards import data_card
 from elf.data.images import subset
 from elf.data.preprocessing import fit
 from elf.data.reading import read_dataset
+from elf.data.sources.layouts import source_state
 from elf.files import write_json
 from elf.specs.dataset import DatasetSpec
 from elf.stages.code import prepare_dataset_code
 from elf.stages.job import Job, arguments_of, parse_spec
 
 
-def prepare_dataset(spec: DatasetSpec, data_folder: Path):
+def prepare_dataset(spec: DatasetSpec, data_folder: Path, allocate: Allocate = in_memory, workers: int = 1):
     """Return the images of a specification and their preprocessing.
+
+    Parameters
+    ----------
+    spec : DatasetSpec
+    data_folder : Path
+        Folder with the real images.
+    allocate : callable
+        Where pixels are put.
+    workers : int
+        Threads that decode images.
 
     Returns
     -------
@@ -26,10 +39,12 @@ def prepare_dataset(spec: DatasetSpec, data_folder: Path):
     """
     # torchvision's own folder layout lies directly in the data folder.
     location = data_folder / (spec.location or "")
-    dataset = read_dataset(spec.source, name=spec.name, location=location, side=spec.side)
-    train = subset(dataset.train, spec.train_per_class, what=f"{spec.name}, train split")
-    test = subset(dataset.test, spec.test_per_class, what=f"{spec.name}, test split")
-    dataset = type(dataset)(dataset.name, dataset.class_names, train, test)
+    dataset = read_dataset(
+        spec.source, name=spec.name, location=location, side=spec.side, allocate=allocate, workers=workers
+    )
+    train = subset(dataset.train, spec.train_per_class, what=f"{spec.name}, train split", allocate=allocate)
+    test = subset(dataset.test, spec.test_per_class, what=f"{spec.name}, test split", allocate=allocate)
+    dataset = replace(dataset, train=train, test=test)
     return dataset, fit(spec.normalisation, train.images)
 
 
@@ -41,7 +56,9 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     spec = parse_spec(DatasetSpec, arguments.settings)
     job = Job(arguments, prepare_dataset_code(spec))
-    dataset, preprocessing = prepare_dataset(spec, arguments.data_folder)
+    state = source_state(spec.source, arguments.data_folder / (spec.location or ""))
+    allocate = beside(arguments.images.parent)
+    dataset, preprocessing = prepare_dataset(spec, arguments.data_folder, allocate, arguments.threads)
     tensors = {
         "train_images": dataset.train.images,
         "train_labels": dataset.train.labels,
@@ -51,7 +68,9 @@ def main(argv: list[str]) -> None:
     }
     manifest = describe(
         "dataset",
-        spec.model_dump(mode="json") | {"class_names": list(dataset.class_names)},
+        spec.model_dump(mode="json")
+        | {"class_names": list(dataset.class_names), "class_order": dataset.class_order}
+        | {"source_state": state},
         inputs={},
         code=job.code,
         measured=job.measured(),

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from elf.artifacts.manifest import describe
 from elf.artifacts.tensors import write_tensors
+from elf.data.normalised import Images
 from elf.distillation.synthetic import RealImages, hold_out
 from elf.errors import ElfError
 from elf.networks.building import build_network
@@ -20,14 +21,14 @@ from elf.training import Checkpoint, train
 
 
 def train_expert(
-    spec: ExpertSpec, images: Tensor, labels: Tensor, classes: int, checkpoint: Checkpoint | None = None
+    spec: ExpertSpec, images: Images, labels: Tensor, classes: int, checkpoint: Checkpoint | None = None
 ) -> dict[int, Tensor]:
     """Train until the last epoch that is asked for and return the snapshots.
 
     Parameters
     ----------
     spec : ExpertSpec
-    images : Tensor of shape (n, 3, side, side)
+    images : Tensor or NormalisedImages, shape (n, 3, side, side)
         In model-input space, on the device on which to train; without those that are held out.
     labels : Tensor of shape (n,)
         int64 class indices.

@@ -1,12 +1,16 @@
 """Decode one image file to bytes of a wanted side; every source decodes and resizes here."""
 
 import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from elf.errors import ElfError
+
+PORTION = 1024
 
 
 def decode(encoded: Path | bytes, side: int, where: str) -> np.ndarray:
@@ -35,6 +39,38 @@ def decode(encoded: Path | bytes, side: int, where: str) -> np.ndarray:
         unidentified = isinstance(error, UnidentifiedImageError)
         reason = "of no known format" if unidentified else str(error).partition("\n")[0]
         raise ElfError(f"{where}: cannot decode the image ({reason}); replace it by an intact copy") from error
+
+
+def decode_all(encoded: Sequence[tuple[Path | bytes, str]], images: np.ndarray, workers: int = 1) -> None:
+    """Decode images side by side, each into its own place.
+
+    Parameters
+    ----------
+    encoded : sequence of (Path or bytes, str)
+        Images and what names them, as :func:`decode` takes them.
+    images : array of uint8, shape (len(encoded), 3, side, side)
+        Written to.
+    workers : int
+        Threads that decode; Pillow lets them run at the same time.
+
+    Raises
+    ------
+    ElfError
+        For the first image that cannot be decoded.
+    """
+
+    def decode_one(entry: tuple[Path | bytes, str]) -> np.ndarray:
+        return decode(entry[0], images.shape[-1], entry[1])
+
+    if workers == 1:
+        for place, entry in enumerate(encoded):
+            images[place] = decode_one(entry)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        # In portions, because a pool takes all its work at once.
+        for first in range(0, len(encoded), PORTION):
+            for place, image in enumerate(pool.map(decode_one, encoded[first : first + PORTION]), start=first):
+                images[place] = image
 
 
 def resize(image: Image.Image, side: int) -> np.ndarray:

@@ -40,4 +40,5 @@ def read(*, name: str = "digits", side: int = 32) -> Dataset:
         class_names=tuple(str(digit) for digit in digits.target_names),
         train=everything.select(torch.cat(train).sort().values),
         test=everything.select(torch.cat(test).sort().values),
+        class_order="digits",
     )

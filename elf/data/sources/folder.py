@@ -1,12 +1,16 @@
 """Image folders: one folder a class, including all common layouts of Tiny ImageNet."""
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from elf.data.images import Dataset, LabelledImages
-from elf.data.sources.decoding import decode
+from elf.data.allocation import Allocate, in_memory
+from elf.data.images import Dataset, LabelledImages, alphabetical
+from elf.data.sources.decoding import decode_all
+from elf.data.sources.layouts import refuse_mixture
 from elf.errors import ElfError
 
 EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -15,7 +19,7 @@ ANNOTATIONS = "val_annotations.txt"
 LAYOUT = "train/<class>/* and val/<class>/* (or test/<class>/*)"
 
 
-def read(location: Path, *, name: str, side: int) -> Dataset:
+def read(location: Path, *, name: str, side: int, allocate: Allocate = in_memory, workers: int = 1) -> Dataset:
     """Return the images of class folders under ``train`` and under ``val`` or else ``test``.
 
     A class's images lie in ``<class>/`` or, as in Tiny ImageNet, in ``<class>/images/``. Tiny ImageNet's
@@ -33,13 +37,18 @@ def read(location: Path, *, name: str, side: int) -> Dataset:
     side : int
         Height and width of the returned images in pixels; others are resized bilinearly without
         keeping the aspect ratio, as the official code of ELF does for 64x64 ImageNet.
+    allocate : callable
+        Where the pixels of a split are put.
+    workers : int
+        Threads that decode.
 
     Raises
     ------
     ElfError
-        If the folders are of another layout, a class is empty or only in the test split, or an image
-        cannot be decoded.
+        If the folders are of another layout, a class is empty or only in the test split, an image
+        cannot be decoded, or the same folder holds batches of the downsampled ImageNet.
     """
+    refuse_mixture(location, name)
     test_folder = next((location / test for test in TEST_FOLDERS if (location / test).is_dir()), None)
     if test_folder is None or not (location / "train").is_dir():
         found = ", ".join(entry.name for entry in _entries(location)[:8]) if location.is_dir() else "no such folder"
@@ -58,46 +67,64 @@ def read(location: Path, *, name: str, side: int) -> Dataset:
             f"({len(unknown)} such); both must have the same classes"
         )
     class_names = tuple(train)
-    return Dataset(name, class_names, _decode(train, class_names, side), _decode(test, class_names, side))
+    splits = [_decode(files, class_names, side, allocate, workers) for files in (train, test)]
+    return Dataset(name, class_names, *splits, alphabetical(class_names, "alphabetical class folders"))
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+@dataclass(frozen=True)
+class _Files:
+    """Images of one class that lie in one folder; names alone, because a path each would be half a gigabyte."""
+
+    folder: Path
+    names: list[str]
+
+    def paths(self) -> Iterator[Path]:
+        return (self.folder / name for name in self.names)
 
 
-def _images(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.suffix.lower() in EXTENSIONS and entry.is_file()]
+def _entries(folder: Path) -> list[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
+def _split(folder: Path) -> tuple[list[str], list[Path]]:
+    """Return the names of the images in a folder, and the folders in it, both in alphabetical order."""
+    entries = _entries(folder)
+    images = [entry.name for entry in entries if _ending(entry.name) in EXTENSIONS and entry.is_file()]
+    return images, [folder / entry.name for entry in entries if entry.is_dir()]
 
 
-def _files_by_class(folder: Path) -> dict[str, list[Path]]:
-    flat = _images(folder)
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _files_by_class(folder: Path) -> dict[str, _Files]:
+    flat, folders = _split(folder)
     if flat:
-        raise ElfError(f"{flat[0]}: an image outside the class folders; the layout is {LAYOUT}")
-    return {class_folder.name: _class_files(class_folder) for class_folder in _folders(folder)}
+        raise ElfError(f"{folder / flat[0]}: an image outside the class folders; the layout is {LAYOUT}")
+    return {class_folder.name: _class_files(class_folder) for class_folder in folders}
 
 
-def _class_files(class_folder: Path) -> list[Path]:
-    files, folders = _images(class_folder), _folders(class_folder)
-    if not files and [folder.name for folder in folders] == ["images"]:
-        files, folders = _images(folders[0]), _folders(folders[0])
+def _class_files(class_folder: Path) -> _Files:
+    holder = class_folder
+    images, folders = _split(holder)
+    if not images and [folder.name for folder in folders] == ["images"]:
+        holder = folders[0]
+        images, folders = _split(holder)
     if folders:
         raise ElfError(f"{folders[0]}: a folder inside a class folder; the layout is {LAYOUT}, without further levels")
-    if not files:
+    if not images:
         raise ElfError(f"{class_folder}: no image in this class; allowed are files {', '.join(sorted(EXTENSIONS))}")
-    return files
+    return _Files(holder, images)
 
 
-def _test_files_by_class(folder: Path) -> dict[str, list[Path]]:
+def _test_files_by_class(folder: Path) -> dict[str, _Files]:
     inner = folder / "images"
     if not inner.is_dir():
         return _files_by_class(folder)
-    if (folder / ANNOTATIONS).is_file() and _images(inner):
+    if (folder / ANNOTATIONS).is_file() and _split(inner)[0]:
         return _annotated_files_by_class(folder)
-    class_folders = [entry for entry in _folders(folder) if entry != inner]
+    class_folders = [entry for entry in _split(folder)[1] if entry != inner]
     if not class_folders:
         return _files_by_class(inner)
     if not _entries(inner):
@@ -106,9 +133,9 @@ def _test_files_by_class(folder: Path) -> dict[str, list[Path]]:
     return _files_by_class(folder)
 
 
-def _annotated_files_by_class(folder: Path) -> dict[str, list[Path]]:
+def _annotated_files_by_class(folder: Path) -> dict[str, _Files]:
     """Read Tiny ImageNet's ``val_annotations.txt``: file name, class and box, separated by tabs."""
-    annotations = folder / ANNOTATIONS
+    annotations, inner = folder / ANNOTATIONS, folder / "images"
     class_of = {}
     for number, line in enumerate(annotations.read_text(errors="replace").splitlines(), start=1):
         fields = line.split("\t")
@@ -117,21 +144,26 @@ def _annotated_files_by_class(folder: Path) -> dict[str, list[Path]]:
         if len(fields) < 2:
             raise ElfError(f"{annotations}, line {number}: expected file name, tab, class; found {line[:60]!r}")
         class_of[fields[0]] = fields[1]
-    present = {file.name: file for file in _images(folder / "images")}
+    present = dict.fromkeys(_split(inner)[0])
     for file_name in sorted(class_of.keys() ^ present.keys()):
         problem = "is not annotated in" if file_name in present else "is missing, but annotated in"
-        raise ElfError(f"{folder / 'images' / file_name}: the image {problem} {annotations}")
-    by_class: dict[str, list[Path]] = {}
-    for file_name, file in present.items():
-        by_class.setdefault(class_of[file_name], []).append(file)
+        raise ElfError(f"{inner / file_name}: the image {problem} {annotations}")
+    by_class: dict[str, _Files] = {}
+    for file_name in present:
+        by_class.setdefault(class_of[file_name], _Files(inner, [])).names.append(file_name)
     return by_class
 
 
-def _decode(by_class: dict[str, list[Path]], class_names: tuple[str, ...], side: int) -> LabelledImages:
-    counts = [len(by_class.get(class_name, ())) for class_name in class_names]
-    images = np.empty((sum(counts), 3, side, side), np.uint8)
-    files = (file for class_name in class_names for file in by_class.get(class_name, ()))
-    for place, file in enumerate(files):
-        images[place] = decode(file, side, str(file))
+def _decode(
+    by_class: dict[str, _Files], class_names: tuple[str, ...], side: int, allocate: Allocate, workers: int
+) -> LabelledImages:
+    counts = [len(by_class[name].names) if name in by_class else 0 for name in class_names]
+    images = allocate(sum(counts), side)
+    first = 0
+    for class_name, count in zip(class_names, counts, strict=True):
+        if count:
+            files = [(file, str(file)) for file in by_class[class_name].paths()]
+            decode_all(files, images[first : first + count], workers)
+        first += count
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     return LabelledImages(torch.from_numpy(images), labels)

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from elf.data.images import Dataset, LabelledImages
-from elf.data.sources.decoding import decode
+from elf.data.allocation import Allocate, in_memory
+from elf.data.images import Dataset, LabelledImages, alphabetical
+from elf.data.sources.decoding import decode_all
 from elf.errors import ElfError
 
 IMAGE_COLUMNS = ("img", "image")
@@ -20,10 +21,11 @@ ROWS_AT_ONCE = 256
 MOST_UNNAMED_CLASSES = 100_000
 
 
-def read(location: Path, *, name: str, side: int) -> Dataset:
+def read(location: Path, *, name: str, side: int, allocate: Allocate = in_memory, workers: int = 1) -> Dataset:
     """Return the images of a folder with ``train-*.parquet`` and ``test-*.parquet``.
 
-    Without ``test-*.parquet``, ``valid-*`` or ``validation-*`` is the test split. An image column
+    Without ``test-*.parquet``, or where all its labels are -1 because they are secret, ``valid-*`` or
+    ``validation-*`` is the test split. An image column
     (``img`` or ``image``) is a struct of the encoded file's ``bytes`` and its ``path``; a label column
     (``label`` or ``fine_label``) holds integers. Class names come from the schema's ``huggingface``
     metadata, and are the labels themselves where it names none.
@@ -36,6 +38,10 @@ def read(location: Path, *, name: str, side: int) -> Dataset:
         Name used in messages.
     side : int
         Height and width of the returned images in pixels; others are resized bilinearly.
+    allocate : callable
+        Where the pixels of a split are put.
+    workers : int
+        Threads that decode.
 
     Raises
     ------
@@ -43,17 +49,34 @@ def read(location: Path, *, name: str, side: int) -> Dataset:
         If a file, a column, an image or a label is missing or unusable.
     """
     train_files = _files(location, name, ("train",))
-    test_files = _files(location, name, TEST_SPLITS)
+    test_files = _files(location, name, _test_splits(location))
     named = {file: names for file in train_files + test_files if (names := _class_names(file))}
     if len(set(named.values())) > 1:
         first, *others = named
         other = next(file for file in others if named[file] != named[first])
         raise ElfError(f"{name}: {other} names other classes than {first}; the files of a data set must agree")
     class_names = next(iter(named.values()), None)
-    train = _read_split(train_files, side, class_names)
+    train = _read_split(train_files, side, class_names, allocate, workers)
     if class_names is None:
         class_names = tuple(str(label) for label in range(int(train.labels.max()) + 1 if len(train) else 0))
-    return Dataset(name, class_names, train, _read_split(test_files, side, class_names))
+    test = _read_split(test_files, side, class_names, allocate, workers)
+    return Dataset(name, class_names, train, test, alphabetical(class_names, "labels of the parquet files"))
+
+
+def _test_splits(location: Path) -> tuple[str, ...]:
+    """Return the names that the test split may have, without those of a split whose labels are secret."""
+    present = [split for split in TEST_SPLITS if any(location.glob(f"{split}-*.parquet"))]
+    secret = {split for split in present[:-1] if _is_secret(min(location.glob(f"{split}-*.parquet")))}
+    return tuple(split for split in TEST_SPLITS if split not in secret)
+
+
+def _is_secret(file: Path) -> bool:
+    with _open(file) as parquet:
+        try:
+            labels = parquet.read([_label_column(parquet.schema_arrow, file)]).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise ElfError(f"{file}: damaged ({_line(error)}); download it again") from error
+    return len(labels) > 0 and all(label.as_py() == -1 for label in labels)
 
 
 def _files(location: Path, name: str, splits: tuple[str, ...]) -> list[Path]:
@@ -117,40 +140,44 @@ def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema) or "no column"
 
 
-def _read_split(files: list[Path], side: int, class_names: tuple[str, ...] | None) -> LabelledImages:
+def _read_split(
+    files: list[Path], side: int, class_names: tuple[str, ...] | None, allocate: Allocate, workers: int
+) -> LabelledImages:
     rows = []
     for file in files:
         with _open(file) as parquet:
             rows.append(parquet.metadata.num_rows)
     # One array for all files: joining them afterwards would take twice the memory of ImageNet.
-    images = torch.empty(sum(rows), 3, side, side, dtype=torch.uint8)
+    images = torch.from_numpy(allocate(sum(rows), side))
     labels = torch.empty(sum(rows), dtype=torch.int64)
     for file, file_images, file_labels in zip(files, images.split(rows), labels.split(rows), strict=True):
-        _read_file(file, class_names, file_images.numpy(), file_labels.numpy())
+        _read_file(file, class_names, file_images.numpy(), file_labels.numpy(), workers)
     return LabelledImages(images, labels)
 
 
-def _read_file(file: Path, class_names: tuple[str, ...] | None, images: np.ndarray, labels: np.ndarray) -> None:
+def _read_file(
+    file: Path, class_names: tuple[str, ...] | None, images: np.ndarray, labels: np.ndarray, workers: int
+) -> None:
     """Decode all rows of one file into ``images`` (n, 3, side, side) and ``labels`` (n,)."""
     row = 0
     with _open(file) as parquet:
         columns = [_image_column(parquet.schema_arrow, file), _label_column(parquet.schema_arrow, file)]
         try:
             for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=columns):
-                encoded = batch.column(columns[0]).field("bytes")
-                for image, label in zip(encoded, batch.column(columns[1]), strict=True):
-                    where = f"{file}, row {row} (counted from 0)"
-                    images[row] = _image(image.as_py(), images.shape[-1], where)
-                    labels[row] = _label(label.as_py(), class_names, where)
-                    row += 1
+                where = [f"{file}, row {row + place} (counted from 0)" for place in range(len(batch))]
+                encoded = [_bytes(*pair) for pair in zip(batch.column(columns[0]).field("bytes"), where, strict=True)]
+                decode_all(encoded, images[row : row + len(batch)], workers)
+                for place, label in enumerate(batch.column(columns[1])):
+                    labels[row + place] = _label(label.as_py(), class_names, where[place])
+                row += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise ElfError(f"{file}: damaged after row {row} ({_line(error)}); download it again") from error
 
 
-def _image(encoded: bytes | None, side: int, where: str) -> np.ndarray:
-    if encoded is None:
+def _bytes(encoded: pa.Scalar, where: str) -> tuple[bytes, str]:
+    if not encoded.is_valid:
         raise ElfError(f"{where}: no image bytes, only files with embedded images can be read")
-    return decode(encoded, side, where)
+    return encoded.as_py(), where
 
 
 def _label(label: int | None, class_names: tuple[str, ...] | None, where: str) -> int:

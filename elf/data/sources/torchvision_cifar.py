@@ -9,9 +9,8 @@ from PIL import Image
 
 from elf.data.images import Dataset, LabelledImages
 from elf.data.sources.decoding import resize
+from elf.data.sources.layouts import TORCHVISION_FOLDERS as FOLDERS
 from elf.errors import ElfError
-
-FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
 def read(location: Path, *, name: str, side: int = 32, download: bool = True) -> Dataset:
@@ -57,6 +56,7 @@ def read(location: Path, *, name: str, side: int = 32, download: bool = True) ->
         class_names=tuple(train.classes),
         train=_labelled(train, side),
         test=_labelled(test, side),
+        class_order="labels of the official files",
     )
 
 
