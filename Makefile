@@ -1,4 +1,4 @@
-# Two commands: 'make demo' runs the study at the smoke scale, 'make test' runs the tests.
+# Two commands: 'make demo' runs a part of the study at the smoke scale, 'make test' runs the tests.
 # Both create the virtual environment .venv first, from the versions in requirements.lock.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ BIN = .venv/bin
 SNAKEMAKE = $(BIN)/snakemake --profile profiles/local
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo mini test lint clean
 
 help: ## show this help
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -22,7 +22,13 @@ install: .venv/installed ## create .venv with everything needed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch .venv/installed
 
-demo: install ## run everything at the smoke scale and say what came out
+demo: install ## make Table 5 and Figure 4 at the smoke scale and say what came out
+	$(SNAKEMAKE) table05 figure4 --quiet rules reason --config scale=smoke
+	@$(BIN)/elf report --partial --scale smoke
+	@echo
+	@$(BIN)/elf summary --scale smoke
+
+mini: install ## make all tables and figures of the paper and the report at the smoke scale
 	$(SNAKEMAKE) --quiet rules reason --config scale=smoke
 	@echo
 	@$(BIN)/elf summary --scale smoke

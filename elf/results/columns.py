@@ -119,7 +119,7 @@ def check_results(results: pd.DataFrame) -> None:
     if wrong.any():
         row = wrong.idxmax()
         raise ElfError(
-            f"row {row} of the results has the accuracy {results.loc[row, 'accuracy']!r}; "
+            f"row {row} of the results has the accuracy {results.loc[row, 'accuracy']}; "
             "allowed are fractions from 0 to 1; make that evaluation again"
         )
 
