@@ -131,7 +131,7 @@ def new_panels(count: int, *, panel_width: float, panel_height: float) -> tuple[
 def title_and_caption(figure: Figure, title: str, caption: str) -> None:
     """Put the title at the top left and the caption, small and wrapped, under everything."""
     width = figure.get_figwidth()
-    title = textwrap.fill(title, int(width * 13))
+    title = textwrap.fill(title, int(width * 11))
     figure.suptitle(plain(title), x=0.012, ha="left", fontsize=10, fontweight="bold")
     caption = textwrap.fill(caption, int(width * 19))
     figure.supxlabel(plain(caption), x=0.012, ha="left", fontsize=6.5, color=GREY, linespacing=1.35)
