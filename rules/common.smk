@@ -192,6 +192,10 @@ DRAWINGS = {
 # The numbers that the paper prints.
 PRINTED = [path.relative_to(PROJECT).as_posix() for path in sorted(PROJECT.glob("elf/results/paper/*.csv"))]
 
+# How the report is written, besides its code.
+TEMPLATES = sorted(PROJECT.glob("elf/results/templates/*.j2"))
+REPORT_TEMPLATES = [path.relative_to(PROJECT).as_posix() for path in TEMPLATES]
+
 
 def table_digest(wildcards):
     return PLAN.experiment_digest(wildcards.table)

@@ -121,30 +121,30 @@ rule compare_with_paper:
         """
 
 
-# Write everything into one page that opens offline.
+# Write everything into a folder of pages that open offline; the first page comes last.
 rule write_report:
     input:
         results="<results>/results.parquet",
-        figures=drawings("figure", ["svg"]),
+        figures=drawings("figure", ["svg", "csv"]),
         cards=dataset_files("card.json"),
         pictures=synthetic_files("contact_sheet.png"),
-        template="elf/results/templates/report.html.j2",
-        style="elf/results/templates/report.css.j2",
-        table_template="elf/results/templates/table.html.j2",
+        printed=PRINTED,
+        templates=REPORT_TEMPLATES,
     output:
-        page="<results>/report.html",
+        page="<results>/report/index.html",
     log:
         "<logs>/write_report.log",
     conda:
         "../envs/elf.yaml"
     params:
         scale=PLAN.settings.name,
+        folder=lambda wildcards, output: os.path.dirname(output.page),
         digest=PLAN.report_digest,
         code=fingerprint("elf.stages.report"),
     shell:
         r"""
         python -m elf report --scale {params.scale:q} --digest {params.digest:q} \
-            --page {output.page:q} >{log:q} 2>&1
+            --folder {params.folder:q} >{log:q} 2>&1
         """
 
 
@@ -166,7 +166,7 @@ rule verdicts:
 
 rule report:
     input:
-        "<results>/report.html",
+        rules.write_report.output,
 
 
 # A target for each table and figure of the scale.

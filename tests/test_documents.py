@@ -30,6 +30,7 @@ MADE_LATER = {
     ".venv",
     "results",
     "data",
+    "imagenet-1k",
     # below the results folder
     "datasets",
     "experts",
@@ -42,7 +43,12 @@ MADE_LATER = {
     "tables",
     "figures",
     "results.parquet",
-    "report.html",
+    "report",
+    "partial-report",
+    "verdicts",
+    "claims.md",
+    "audit.md",
+    "index.html",
     "card.json",
     "contact_sheet.png",
     # what 'elf import' and 'elf export' make

@@ -258,9 +258,7 @@ def test_every_import_of_the_project_is_found():
 
 def planned_only() -> set[str]:
     """Modules that only the modules that plan import."""
-    names = [
-        imported for name in module.PLANNING for imported in module._read(name, module.PACKAGE)[1]
-    ]
+    names = [imported for name in module.PLANNING for imported in module._read(name, module.PACKAGE)[1]]
     return {name for name in names if name.startswith("elf")}
 
 
@@ -270,7 +268,7 @@ def test_planning_never_loads_pytorch():
 import sys
 from pathlib import Path
 import elf.cli, elf.config, elf.config_reading, elf.fingerprint, elf.grid, elf.stages.code, elf.stages.plan
-import elf.results.figure3, elf.results.figure4, elf.results.report, elf.results.summary, elf.results.tables
+import elf.results.figure3, elf.results.figure4, elf.results.report.pages, elf.results.summary, elf.results.tables
 from elf.stages import code
 grid = elf.stages.plan.make_plan(Path("config"), "smoke", Path("results")).grid
 made = [

@@ -21,8 +21,8 @@ from elf.specs.features import FeaturesSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
+from elf.stages.cell_recipes import all_recipes
 from elf.stages.plan import Plan
-from elf.stages.report import _recipes
 
 CONFIG = PROJECT / "config"
 SCALES = sorted(path.stem for path in (CONFIG / "scales").glob("*.yaml"))
@@ -145,7 +145,7 @@ def test_report_names_the_values_that_a_set_was_made_with(tmp_path):
     """Not those that its recipe would have; protocols and experts among them, and nothing that was not read."""
     grid = with_recipe(tmp_path, gradient="constant-memory")
     plan = Plan(load_settings(CONFIG, "paper"), grid, tmp_path)
-    found = {(line["recipe"], line["key"], line["value"], line["source"]) for line in _recipes(plan)}
+    found = {(line["recipe"], line["key"], line["value"], line["source"]) for line in all_recipes(plan)}
     assert {
         ("mtt", "gradient", "unrolled", "official code"),
         ("mtt", "gradient", "constant-memory", "own choice"),
@@ -153,7 +153,7 @@ def test_report_names_the_values_that_a_set_was_made_with(tmp_path):
     assert ("expert", "momentum", 0.0, "official code") in found
     assert ("evaluation", "epochs", 1000, "paper") in found
     assert not [line for line in found if line[1].startswith("selection_")]
-    frepo = {line["recipe"] for line in _recipes(Plan(plan.settings, grid_of("paper", tmp_path), tmp_path))}
+    frepo = {line["recipe"] for line in all_recipes(Plan(plan.settings, grid_of("paper", tmp_path), tmp_path))}
     assert {"dm", "dsa", "mtt", "tesla", "frepo", "expert", "teacher", "evaluation", "frepo-evaluation"} == frepo
 
 

@@ -55,7 +55,7 @@ PREPARE = {"prepare_dataset datasets/digits/images.safetensors"}
 TABLE1, TABLE5 = {"draw_table tables/table01.md"}, {"draw_table tables/table05.md"}
 FIGURE3, FIGURE4 = {"draw_figure figures/figure3.pdf"}, {"draw_figure figures/figure4.pdf"}
 DRAWINGS = {"table01": TABLE1, "table05": TABLE5, "figure3": FIGURE3, "figure4": FIGURE4}
-REPORT = {"write_report report.html"}
+REPORT = {"write_report report/index.html"}
 
 
 def results(*experiments):

@@ -1,29 +1,36 @@
-"""The report: one page that needs nothing else, where every number leads to its origin."""
+"""The report: a folder of pages that needs nothing else, where every number leads to its origin."""
 
-import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import PurePosixPath
 
 import pandas as pd
 import pytest
-from fabricated_results import ABOUT, ALIGNED, cell, frames, spread
+from fabricated_report import DIFFERENCES, artifacts, entries, fabricated_report, png
+from fabricated_results import ABOUT, cell, frames
 
+from elf.artifacts.lineage import TensorSize
 from elf.errors import ElfError
 from elf.results.columns import gather
-from elf.results.layout import lay_out
-from elf.results.report import data_address, render_report
+from elf.results.report import text
+from elf.results.report.cell_pages import cell_view
+from elf.results.report.content import Origin, Report, Sheet
+from elf.results.report.costs import cost_by_stage, cost_of, storage
+from elf.results.report.pages import render_report
+from elf.stages.report_folder import CONTENTS, write_folder
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+TABLE = "tables/table05.html"
 
 
 class Page(HTMLParser):
     """Collects tags, identifiers, links and sources."""
 
-    def __init__(self, text):
+    def __init__(self, content):
         super().__init__()
         self.tags, self.ids, self.links, self.sources, self.attributes = [], [], [], [], set()
-        self.feed(text)
+        self.feed(content)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
@@ -34,121 +41,229 @@ class Page(HTMLParser):
         self.sources += [values["src"]] if "src" in values else []
 
 
-def entries():
-    return [
-        (cell(network=ALIGNED, aligned=True), spread(0.6, 0.001)),
-        (cell(), spread(0.5, 0.001)),
-        (cell(objective="elf"), spread(0.52, 0.001)),
-        (cell(objective="kd"), []),
-    ]
-
-
-def report(about=ABOUT, **changes):
-    arguments = {
-        "about": about,
-        "summary": "ELF helps & does not hurt",
-        "tables": [lay_out(*frames(entries()), ABOUT)],
-        "figures": [{"title": "Figure 3", "files": {"svg": b"<svg></svg>", "csv": b"x,mean\n1,61.25\n"}}],
-        "contact_sheets": [{"title": "DM, 10 images per class", "image": PNG}],
-        "data_cards": [{"name": "digits", "counts": {"train": {"zero": 142}}, "class_names": ["zero", "one"]}],
-        "recipes": [
-            {"recipe": "dm", "key": "iterations", "value": 20000, "source": "official code", "where": "main.py"}
-        ],
+def decoded(report: Report) -> dict[str, str]:
+    return {
+        name: content.decode()
+        for name, content in render_report(report).items()
+        if name.endswith((".html", ".css", ".js"))
     }
-    return render_report(**(arguments | changes))
 
 
-def test_every_part_is_there():
-    text = report()
-    for part in (
-        "ELF helps &amp; does not hurt",
-        "52.00 ± 0.14",
-        "<td>61.25</td>",
-        "DM, 10 images per class",
-        "<dd>142</dd>",
-        "zero, one",
-        "<td>20000</td><td>official code</td>",
-        "CIFAR-10 is stood in for by digits",
-        "features-3",
-        "synthetic-1",
-    ):
-        assert part in text
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return render_report(fabricated_report())
 
 
-def test_the_page_needs_nothing_from_elsewhere():
-    page = Page(report())
-    assert "script" not in page.tags and "link" not in page.tags
-    assert all(source.startswith("data:image/") for source in page.sources)
-    assert all(link.startswith("#") for link in page.links)
-    assert not re.search(r"url\(|@import|https?://", report())
+@pytest.fixture(scope="module")
+def pages(files) -> dict[str, str]:
+    return {name: content.decode() for name, content in files.items() if name.endswith(".html")}
 
 
-def test_links_lead_somewhere_and_identifiers_are_unique():
-    page = Page(report())
-    assert len(page.ids) == len(set(page.ids))
-    assert {link[1:] for link in page.links} <= set(page.ids)
-    assert sum(link.startswith("#cell-") for link in page.links) == 4
+def anchor_of(network: str, objective: str) -> str:
+    (found,) = (
+        one.anchor
+        for one in gather(*frames(entries()))
+        if (one["paper_eval_network"], one["objective"]) == (network, objective)
+    )
+    return found
 
 
-def test_the_origin_of_a_cell_lists_its_seeds():
-    (anchor,) = (c.anchor for c in gather(*frames(entries())) if c["objective"] == "elf")
-    section = re.search(rf'<article class="origin" id="{anchor}">(.*?)</article>', report(), re.DOTALL)[1]
-    numbers = re.findall(r'<tr><th scope="row">(\d)</th><td>([\d.]+)</td><td>([\d.]+)</td><td>(\d+)</td></tr>', section)
-    assert numbers == [(str(i), f"{51.8 + i / 10:.2f}", "1.5", "3") for i in range(5)]
-    for value in ("teacher-2", "features-3", "dataset-0", "code-4", "cpu", "52.00 ± 0.14"):
-        assert value in section
+def test_every_part_is_there(pages, files):
+    for name, parts in {
+        "index.html": ["ELF helps &amp; does not hurt", "digits stands in for cifar10", "was made with other settings"],
+        TABLE: ["55.19 ± 0.44", "snakemake --profile profiles/local x --config scale=smoke"],
+        "figures.html": ["<td>61.25</td>", "figures/figure4.svg", "Not drawn yet", "nothing to draw"],
+        "images.html": ["images/cifar10-dm.png", "Not made yet"],
+        "data.html": ["<dd>142</dd>"],
+        "recipes.html": ["<td>20000</td><td>official code</td>"],
+        "claims.html": ["ELF does better than the baseline", "printed", "measured"],
+        "audit.html": ["printed gain"],
+        "costs.html": ["90.5 s", "3.0 MiB", "1.00 ×", "4.00 ×"],
+    }.items():
+        assert not [part for part in parts if part not in pages[name]], name
+    assert files["images/cifar10-dm.png"] == png()
+    assert files["downloads/table05.csv"].startswith(b"title,group")
+    assert b"verdict" in files["downloads/table05-comparison.csv"]
 
 
-def test_a_cell_that_was_not_run_says_so():
-    (anchor,) = (c.anchor for c in gather(*frames(entries())) if c["objective"] == "kd")
-    section = re.search(rf'id="{anchor}">(.*?)</article>', report(), re.DOTALL)[1]
-    assert "Not run." in section
+def test_nothing_comes_from_elsewhere_and_every_link_leads_somewhere(files, pages):
+    for name, content in pages.items():
+        page = Page(content)
+        assert len(page.ids) == len(set(page.ids)), name
+        assert page.tags.count("script") == 1, name
+        assert not re.search(r"url\(|@import|https?://", content), name
+        for address in (*page.links, *page.sources):
+            target, _, anchor = address.partition("#")
+            assert ":" not in target and not target.startswith("/"), address
+            path = resolved(name, target)
+            assert path in files, f"{name}: {address}"
+            if anchor:
+                assert anchor in Page(pages[path]).ids, f"{name}: {address}"
 
 
-def test_memory_that_was_not_measured_is_left_blank():
+def resolved(page: str, target: str) -> str:
+    """Return the file of the report that an address on a page means."""
+    parts = list(PurePosixPath(page).parent.parts) if target else [page]
+    for part in PurePosixPath(target).parts:
+        parts = parts[:-1] if part == ".." else [*parts, part]
+    return "/".join(parts)
+
+
+def expected_verdict(network: str, accuracies: list[float]) -> str:
+    difference = DIFFERENCES.get(network, 0.0)
+    if difference is None:
+        return "not run"
+    if difference == 12.0:
+        return "deviates"
+    # Equal means of 5 networks are not known to be within 2 points where networks differ by more than a point.
+    return "close" if difference or pd.Series(accuracies).std() > 0.01 else "reproduced"
+
+
+def test_verdicts_are_counted_and_said_in_words(pages):
+    expected = [expected_verdict(key["paper_eval_network"], accuracies) for key, accuracies in entries()]
+    assert set(expected) == {"reproduced", "close", "deviates", "not run"}
+    for verdict in set(expected):
+        rows = re.findall(rf'<tr data-verdict="{text.slug(verdict)}".*?</tr>', pages[TABLE], re.DOTALL)
+        assert sum(", DM, " in row for row in rows) == expected.count(verdict), verdict
+        assert all(f"</span> {verdict}</span>" in row for row in rows)
+        assert f"</span> {len(rows)} {verdict}</span>" in pages["index.html"]
+
+
+def test_numbers_of_the_paper_and_of_the_run_lead_to_the_same_page(pages):
+    address = f"../cells/{anchor_of('resnet18-bn', 'elf')}.html"
+    # In the layout of the paper and in the comparison.
+    assert pages[TABLE].count(f'href="{address}"') == 2
+    page = pages[address.removeprefix("../")]
+    assert "41.59 ± 0.68" in page and "53.59 ± 0.68" in page and "+12.00" in page and "deviates" in page
+    assert Page(page).links.count("../tables/table05.html") == 1
+
+
+def test_the_origin_of_a_cell_lists_its_seeds_and_files(pages):
+    page = pages[f"cells/{anchor_of('resnet18-in', 'elf')}.html"]
+    numbers = re.findall(r'<tr><th scope="row">(\d)</th><td>([\d.]+)</td><td>([\d.]+)</td><td>(\d+)</td>', page)
+    step = 0.35 / 2**0.5
+    assert numbers == [(str(i), f"{38.81 + (i - 2) * step:.2f}", "1.5", "3") for i in range(5)]
+    for artifact in artifacts():
+        assert artifact.path in page and artifact.id in page
+    for part in ("not on this disk", "in another state by now", "evaluation-code", "90.5 s"):
+        assert part in page
+    for part in ("0.125", "3.11.7", "cpu (test)", "teacher-2", "--force", "iterations"):
+        assert part in page
+
+
+def test_a_cell_that_was_not_run_says_so(pages):
+    page = pages[f"cells/{anchor_of('vgg11-bn', 'elf')}.html"]
+    assert "Not run." in page and 'id="seeds"' not in page
+
+
+def test_a_scale_that_is_not_the_papers_is_not_compared():
+    pages = decoded(fabricated_report(comparable=False, partial=True))
+    for name in ("index.html", TABLE):
+        assert "This is not the paper's scale." in pages[name]
+        assert 'class="badge not-comparable"' in pages[name]
+        assert not re.search(r'class="badge (reproduced|close|deviates)"', pages[name])
+    assert "Unfinished." in pages["index.html"]
+    assert "9 of 11 cells have been run" in pages["index.html"]
+
+
+def test_measurements_that_are_missing_are_left_blank():
     cells, results = frames([(cell(), [0.5])])
     results["peak_memory_bytes"] = pd.array([None], dtype="Int64")
-    assert "<td>50.00</td><td>1.5</td><td></td>" in report(tables=[], cells=gather(cells, results))
+    (seed,) = cell_view(gather(cells, results)[0], Origin())["seeds"]
+    assert seed == {"seed": 0, "accuracy": "50.00", "seconds": "1.5", "memory": "", "shard": ""}
 
 
-def test_cells_of_figures_are_listed_once():
-    extra = gather(*frames([*entries(), (cell(objective="elf", lambda_front=2), [0.5])]))
-    assert report(cells=extra).count('<article class="origin"') == len(entries()) + 1
+def test_training_on_all_images_has_no_images_per_class():
+    key = cell("full-data", ipc=None, distill_network=None)
+    view = cell_view(gather(*frames([(key, [0.5])]))[0], Origin())
+    assert view["title"] == "CIFAR-10, Full data, ResNet18-IN"
+    assert view["interval"] == ""
 
 
 def test_hostile_text_stays_text():
-    text = report(
-        about=ABOUT | {"title": HOSTILE, "stand_ins": HOSTILE, "details": {HOSTILE: HOSTILE}},
-        summary=HOSTILE,
-        tables=[lay_out(*frames([(cell(HOSTILE, HOSTILE), [0.5])]), ABOUT | {"title": HOSTILE})],
-        figures=[{"title": HOSTILE, "caption": HOSTILE, "files": {"png": PNG, "csv": HOSTILE.encode()}}],
-        contact_sheets=[{"title": HOSTILE, "image": PNG, "caption": HOSTILE}],
-        data_cards=[{"name": HOSTILE, HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}],
-        recipes=[dict.fromkeys(("recipe", "key", "value", "source", "where"), HOSTILE)],
-    )
-    page = Page(text)
-    assert "script" not in page.tags
-    assert "onerror" not in page.attributes
-    assert page.tags.count("img") == 2
-
-
-def test_images_are_embedded_unchanged():
-    address = data_address(PNG)
-    assert address.startswith("data:image/png;base64,")
-    assert base64.b64decode(address.split(",")[1]) == PNG
-    assert address in report()
+    report = fabricated_report(lambda given: given + HOSTILE)
+    for name, content in decoded(report).items():
+        if name.endswith(".html"):
+            page = Page(content)
+            assert page.tags.count("script") == 1, name
+            assert not {"onerror", "onclick"} & page.attributes, name
+            assert "x" not in page.sources, name
+    assert all(re.fullmatch(r"[a-z0-9./-]+", name) for name in render_report(report))
 
 
 def test_an_image_of_unknown_kind_is_refused():
     with pytest.raises(ElfError, match="neither PNG nor JPEG"):
-        data_address(b"GIF89a")
+        render_report(Report(ABOUT, sheets=(Sheet("x", b"GIF89a"),)))
 
 
-def test_sections_without_content_are_left_out():
-    page = Page(report(tables=[], figures=(), contact_sheets=(), data_cards=(), recipes=()))
-    assert page.ids == ["summary", "provenance"]
-    assert {link[1:] for link in page.links} == set(page.ids)
+def test_pages_without_content_are_left_out():
+    files = render_report(Report(ABOUT))
+    assert set(files) == {"index.html", "style.css", "report.js"}
+    assert set(Page(files["index.html"].decode()).links) == {"index.html", "style.css", "#content"}
 
 
-def test_the_same_data_give_the_same_page():
-    assert report() == report()
+def test_the_same_data_give_the_same_pages(files):
+    assert render_report(fabricated_report()) == files
+
+
+def test_a_training_counts_once_however_many_checkpoints_it_gave():
+    made = artifacts()
+    more = [replace(a, path="teachers/x/net/epoch60.safetensors") for a in made if a.role == "teacher"]
+    stages = {cost.name: cost for cost in cost_by_stage([*made, *more, *made])}
+    assert (stages["training teachers"].files, stages["training teachers"].seconds) == (1, 90.5)
+    assert (stages["training experts"].files, stages["training experts"].missing) == (0, 1)
+    total = cost_of("everything", [*made, *more])
+    assert (total.files, total.missing, total.seconds, total.memory) == (5, 1, 5 * 90.5, 3 * 2**20)
+
+
+def test_storage_is_counted_in_bytes():
+    images = {"images": TensorSize("F32", (10, 3, 8, 8), 7680), "labels": TensorSize("I64", (10,), 80)}
+    features = {"features": TensorSize("F32", (10, 16, 4, 4), 10240), "logits": TensorSize("F32", (10, 10), 400)}
+    found = storage("x", images, "net", features, {"a": TensorSize("F32", (5,), 20), "b": TensorSize("I64", (), 8)})
+    assert (found.images, found.pixels, found.labels, found.features, found.logits) == (7680, 1920, 80, 10240, 400)
+    assert found.teacher_bytes == 28
+    assert found.ratio == pytest.approx(4 / 3)
+    assert found.ratio_to_pixels == pytest.approx(16 / 3)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (text.seconds(119.94), "119.9 s"),
+        (text.seconds(150), "2.5 min"),
+        (text.seconds(9000), "2.50 h"),
+        (text.seconds(None), "—"),
+        (text.size(1023), "1023 B"),
+        (text.size(1536), "1.5 KiB"),
+        (text.size(3 * 2**40), "3072.0 GiB"),
+        (text.points(-0.001), "0.00"),
+        (text.points(-1.5), "−1.50"),
+        (text.p_value(0.0004), "< 0.001"),
+        (text.slugs(["A b", "a-b", "?"]), ["a-b", "a-b-2", "section"]),
+    ],
+)
+def test_numbers_are_written_for_people(written, expected):
+    assert written == expected
+
+
+def test_a_folder_holds_the_last_report_and_what_others_put_there(tmp_path):
+    write_folder(tmp_path / "report", {"index.html": b"1", "cells/a.html": b"a", "old/b.html": b"b"})
+    own = tmp_path / "report" / "notes.txt"
+    own.write_text("mine")
+    outside = tmp_path / "outside.txt"
+    outside.write_text("not of the report")
+    with open(tmp_path / "report" / CONTENTS, "a") as stream:
+        stream.write("../outside.txt\n")
+    write_folder(tmp_path / "report", {"index.html": b"2", "cells/c.html": b"c"})
+    found = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*")}
+    assert found == {"index.html", "cells", "cells/c.html", "contents.txt", "notes.txt"}
+    assert (tmp_path / "report" / "index.html").read_bytes() == b"2"
+    assert outside.exists()
+
+
+def test_a_report_that_could_not_be_finished_has_no_first_page(tmp_path):
+    write_folder(tmp_path, {"index.html": b"1", "a.html": b"a"})
+    (tmp_path / "b.html").mkdir()
+    with pytest.raises(ElfError, match="cannot be written"):
+        write_folder(tmp_path, {"index.html": b"2", "b.html": b"b"})
+    assert not (tmp_path / "index.html").exists()

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from PIL import Image
 
 from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import write_tensors
+from elf.cells import FullDataCell
 from elf.cli import main
 from elf.data.sources import digits
 from elf.distillation import dm
@@ -57,6 +59,7 @@ changes:
       baseline: {method: [dm, random], eval_network: [vgg11-bn]}
       elf: {method: [dm], eval_network: [vgg11-bn], teacher_epoch: 1, lr: 0.01}
       kd: {method: [dm], eval_network: [convnet-w128-d3-bn], teacher_epoch: 2, lr: 0.01, enabled: true}
+      full-data: {eval_network: [convnet-w128-d3-in]}
   figure4:
     blocks:
       baseline: {method: [dm], eval_network: [vgg11-bn]}
@@ -142,11 +145,12 @@ class Study:
         results = self.folder / "results.parquet"
         yield self.whole_scale("collect", "--digest", plan.results_digest(), "--results", results)
         for name in grid.cells:
+            files = ["--experiment", name, "--results", self.folder / "collected" / f"{name}.parquet"]
+            yield self.whole_scale("collect", "--digest", plan.results_digest(name), *files)
             kind = plan.settings.experiments[name].kind
             files = ["--results", results, "--folder", self.folder / f"{kind}s"]
             yield self.whole_scale(kind, name, "--digest", plan.experiment_digest(name), *files)
-        page = self.folder / "report.html"
-        yield self.whole_scale("report", "--digest", plan.report_digest, "--page", page)
+        yield self.whole_scale("report", "--digest", plan.report_digest)
 
 
 def run(arguments) -> int:
@@ -224,7 +228,9 @@ def test_every_artifact_is_that_of_the_grid_and_nothing_is_left_over(study):
     }
     for path, epochs in grid.checkpoints.items():
         expected |= {f"{path}/training.safetensors"} | {f"{path}/epoch{epoch}.safetensors" for epoch in epochs}
-    expected |= {*grid.features, *grid.evaluations, "results.parquet", "report.html"}
+    expected |= {*grid.features, *grid.evaluations, "results.parquet"}
+    expected |= {f"report/{name}" for name in ("contents.txt", *contents(study.folder / "report"))}
+    expected |= {f"collected/{name}.parquet" for name in grid.cells}
     expected |= {f"tables/table05.{ending}" for ending in ("md", "tex", "csv", "html")}
     expected |= {f"figures/figure4.{ending}" for ending in ("pdf", "png", "svg", "csv")}
     found = {str(path.relative_to(study.folder)) for path in study.folder.rglob("*") if path.is_file()}
@@ -532,8 +538,14 @@ def test_accuracies_are_those_of_training_and_testing(study, wanted, loss, targe
 def test_results_hold_a_row_for_each_seed_of_each_evaluation(study):
     results = pd.read_parquet(study.folder / "results.parquet")
     grid = study.plan.grid
-    assert len(results) == 2 * len(grid.evaluations)
-    assert set(results["shard"]) == set(grid.evaluations)
+    assert len(results) == 2 * len(grid.evaluations) + len(grid.full_data)
+    assert set(results["shard"]) == {*grid.evaluations, *grid.full_data}
+    ((path, teacher),) = grid.full_data.items()
+    (row,) = results[results["method"] == "full-data"].to_dict("records")
+    manifest = read_manifest(study.folder / path)
+    assert row["accuracy"] == manifest["spec"]["test_accuracy"]
+    assert (row["teacher_id"], row["eval_network"], row["seed"]) == (manifest["id"], teacher.network, teacher.seed)
+    assert pd.isna(row["ipc"]) and pd.isna(row["synthetic_set_id"])
     assert set(results["scale"]) == {"tiny"}
     assert set(results["data_source"]) == {"digits"}
     for path, spec in grid.evaluations.items():
@@ -559,8 +571,11 @@ def test_table_figure_report_and_summary_show_the_results(study, capsys):
     results = pd.read_parquet(study.folder / "results.parquet")
     by_shard = results.groupby("shard")["accuracy"].agg(["mean", "std"])
     table = (study.folder / "tables/table05.md").read_text()
-    page = (study.folder / "report.html").read_text()
+    page = (study.folder / "report/tables/table05.html").read_text()
     for cell in study.plan.grid.cells["table05"]:
+        if isinstance(cell, FullDataCell):
+            assert f"{100 * by_shard.loc[cell.checkpoint, 'mean']:.2f}" in table
+            continue
         mean, std = by_shard.loc[str(cell.evaluation.path)]
         # Two seeds: the population's deviation is that of the sample divided by the square root of two.
         text = f"{100 * mean:.2f} ± {100 * std / 2**0.5:.2f}"
@@ -572,8 +587,8 @@ def test_table_figure_report_and_summary_show_the_results(study, capsys):
         mean = by_shard.loc[only(study, objective="elf", teacher_epoch=epoch), "mean"]
         assert round(mean, 6) in shown or round(100 * mean, 6) in shown
     assert str(study.folder / "results.parquet") in summary
-    assert "14 rows" in summary
-    assert str(study.folder / "report.html") in summary
+    assert "15 rows" in summary
+    assert str(study.folder / "report/index.html") in summary
 
 
 def test_settings_and_show_say_what_a_file_is_made_of(study, capsys):
@@ -611,7 +626,7 @@ def test_a_job_that_was_planned_with_other_code_stops(copy, capsys):
 
 @pytest.mark.parametrize("stage", ["collect", "table", "figure", "report"])
 def test_a_stage_that_was_planned_with_another_configuration_stops(copy, stage, capsys):
-    (command,) = [command for command in copy.commands() if command[0] == stage]
+    command = next(command for command in copy.commands() if command[0] == stage)
     command[command.index("--digest") + 1] = "0" * 16
     assert "changed after this job was planned; start the workflow again" in failing(command, capsys)
 
@@ -811,13 +826,17 @@ def test_a_table_can_be_drawn_from_what_is_there(copy, capsys):
     assert run([*command, "--partial"]) == 0
     rows = pd.read_parquet(some)
     everything = pd.read_parquet(copy.folder / "results.parquet")
-    left = everything[(everything["method"] == "random") & (everything["shard"] != lost)]
+    left = everything[everything["method"].isin(["random", "full-data"]) & (everything["shard"] != lost)]
     assert sorted(rows["accuracy"]) == sorted(left["accuracy"])
     assert run(copy.whole_scale("table", "table05", "--results", some, "--folder", copy.folder / "drawn")) == 0
     table = (copy.folder / "drawn/table05.md").read_text()
     assert "— not run." in table
     for accuracies in left.groupby("shard")["accuracy"]:
-        assert f"{100 * accuracies[1].mean():.2f} ±" in table
+        assert f"{100 * accuracies[1].mean():.2f} " in table
+    # The same in one command, printed.
+    capsys.readouterr()
+    assert run(copy.whole_scale("table", "5", "--partial")) == 0
+    assert capsys.readouterr().out == table
 
 
 def test_results_refuse_shards_of_another_state_of_the_images(copy, capsys):
@@ -840,15 +859,77 @@ def test_drawing_names_what_it_cannot_draw(copy, capsys):
         assert f"{name!r} is not a {stage} of the scale tiny; allowed: {allowed}" in message
     files[1].unlink()
     assert "results.parquet: there is no such file" in failing(copy.whole_scale("table", "table05", *files), capsys)
-    assert "results.parquet: there is no such file" in failing(copy.whole_scale("summary"), capsys)
+    shutil.rmtree(copy.folder / "collected")
+    assert "no table or figure has been collected yet; run 'snakemake" in failing(copy.whole_scale("summary"), capsys)
     assert not (copy.folder / "drawn").exists()
 
 
 def test_a_report_names_a_picture_that_is_not_there(copy, capsys):
     (copy.folder / DM / "contact_sheet.png").unlink()
-    message = failing(copy.whole_scale("report", "--page", copy.folder / "page.html"), capsys)
+    message = failing(copy.whole_scale("report", "--folder", copy.folder / "pages"), capsys)
     assert "contact_sheet.png: cannot be read: No such file or directory; make it with 'snakemake" in message
-    assert not (copy.folder / "page.html").exists()
+    assert not (copy.folder / "pages").exists()
+
+
+def contents(report: Path) -> list[str]:
+    return (report / "contents.txt").read_text().splitlines()
+
+
+def page_of(report: Path, path: str) -> str:
+    """Return the page of a cell whose numbers are in a file, as the command that makes it again says."""
+    pages = (page.read_text() for page in sorted((report / "cells").iterdir()))
+    return next(text for text in pages if f"results/tiny/{path} --config" in text)
+
+
+def test_a_report_leads_from_a_number_to_every_file_before_it(study):
+    path = only(study, objective="elf", teacher_epoch=1, synthetic_set=Path(DM).name)
+    page = page_of(study.folder / "report", path)
+    files = [path, f"features/digits/{Path(DM).name}/{WIDE}-epoch1.safetensors"]
+    files += [f"teachers/digits/{WIDE}/epoch1.safetensors", f"{DM}/images.safetensors", DATASET]
+    for file in files:
+        manifest = read_manifest(study.folder / file)
+        assert f"<code>{file}</code>" in page
+        assert manifest["id"] in page and manifest["code_id"] in page
+    for row in pd.read_parquet(study.folder / path).to_dict("records"):
+        assert f'<th scope="row">{row["seed"]}</th><td>{100 * row["accuracy"]:.2f}</td>' in page
+    ((checkpoint, _),) = study.plan.grid.full_data.items()
+    assert f"<code>{checkpoint}</code>" in page_of(study.folder / "report", checkpoint)
+
+
+def test_a_report_says_what_is_stored_beside_the_images(study):
+    page = (study.folder / "report/costs.html").read_text()
+    tensors = load(study.folder / DM / "images.safetensors")
+    features = load(study.folder / f"features/digits/{Path(DM).name}/{WIDE}-epoch1.safetensors")["features"]
+    ratio = features.numel() * features.element_size() / (tensors["images"].numel() * 4)
+    row = re.search(rf"<tr>.*{Path(DM).name}.*{WIDE}, epoch 1<.*", page)[0]
+    assert f"<td>{tensors['images'].numel() * 4 / 2**20:.1f} MiB</td>" in row
+    assert f"<td>{ratio:.2f} ×</td>" in row
+
+
+def test_a_report_can_be_written_while_much_is_missing(copy, capsys):
+    assert run(copy.whole_scale("report", "--partial")) == 0
+    complete = (copy.folder / "partial-report/tables/table05.html").read_text()
+    assert "Unfinished:" in complete and "— not run." not in complete
+    lost, damaged = only(copy, objective="kd"), only(copy, objective="elf", teacher_epoch=2)
+    (copy.folder / lost).unlink()
+    (copy.folder / damaged).write_bytes((copy.folder / damaged).read_bytes()[:-20])
+    for path in ("results.parquet", f"{DM}/contact_sheet.png", f"teachers/digits/{WIDE}/epoch1.safetensors"):
+        (copy.folder / path).unlink()
+    shutil.rmtree(copy.folder / "collected")
+    shutil.rmtree(copy.folder / "figures")
+    assert run(copy.whole_scale("report", "--partial")) == 0
+    report = copy.folder / "partial-report"
+    assert "— not run." in (report / "tables/table05.html").read_text()
+    index = (report / "index.html").read_text()
+    assert "Left out: 1 file<" in index and damaged in index
+    assert "<svg" in (report / "figures/figure4.svg").read_text()
+    assert "Not made yet." in (report / "images.html").read_text()
+    assert "Not run." in page_of(report, lost)
+    assert "not on this disk" in page_of(report, only(copy, objective="elf", teacher_epoch=1))
+    # Nothing at all is a report, too.
+    empty = Study(copy.config, copy.results.parent / "nothing")
+    assert run(empty.whole_scale("report", "--partial")) == 0
+    assert re.search(r"</b> 0 of \d+ cells have been run", (empty.folder / "partial-report/index.html").read_text())
 
 
 # Interrupted jobs.

@@ -46,7 +46,7 @@ def rows(finished):
 
 
 def test_everything_is_made_and_nothing_else_is_left(finished):
-    expected = {"results.parquet", "report.html", "datasets/digits/images.safetensors", "datasets/digits/card.json"}
+    expected = {"results.parquet", "datasets/digits/images.safetensors", "datasets/digits/card.json"}
     for name in SETS.values():
         expected |= {f"synthetic/digits/{name}/{file}" for file in ("images.safetensors", "contact_sheet.png")}
     for network, epochs in TEACHERS.items():
@@ -60,6 +60,8 @@ def test_everything_is_made_and_nothing_else_is_left(finished):
     expected |= {f"tables/table{n}.{ending}" for n in ("01", "05") for ending in ("md", "tex", "csv", "html")}
     expected |= {f"figures/figure{n}.{ending}" for n in (3, 4) for ending in ("pdf", "png", "svg", "csv")}
     files = {path.relative_to(finished.results).as_posix() for path in finished.results.rglob("*") if path.is_file()}
+    pages = set((finished.results / "report/contents.txt").read_text().splitlines()) | {"contents.txt"}
+    expected |= {f"report/{page}" for page in pages}
     shards = {file for file in files if file.startswith("evaluations/")}
     assert {ELF_SHARD, RANDOM_SHARD} < shards
     assert len(shards) == CELLS

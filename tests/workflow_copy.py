@@ -50,6 +50,7 @@ changes:
       batch-norm-aligned: {enabled: false}
       batch-norm: {enabled: false}
       frepo: {method: [frepo], eval_network: [convnet-w128-d3-in]}
+      full-data: {enabled: false}
       others:
         method: [tesla, herding, k-center, k-means]
         eval_network: [convnet-w128-d3-in]
@@ -60,6 +61,7 @@ changes:
       baseline: {method: [dm, random], eval_network: [resnet18-in, vgg11-bn]}
       elf: {method: [dm, random], eval_network: [resnet18-in, vgg11-bn], teacher_epoch: 1, lr: 0.01}
       kd: {method: [dm], eval_network: [convnet-w128-d3-bn], teacher_epoch: 1, lr: 0.01, enabled: true}
+      full-data: {eval_network: [convnet-w128-d3-in, vgg11-bn]}
   figure3:
     blocks:
       baseline: {method: [dm]}

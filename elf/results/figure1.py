@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from elf.results import plotting
 from elf.results.columns import Cell, describe_seeds, gather
@@ -52,8 +53,8 @@ def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
         axes.set_title(plotting.plain(f"({letter}) {method_label(method)}"), loc="left")
         axes.set_ylabel("test accuracy (%)")
     if grid:
-        handles, names = grid[0].get_legend_handles_labels()
-        plotting.legend(figure, [handle for handle, name in zip(handles, names, strict=True) if name])
+        shown = [(ALIGNMENT, plotting.GREY), *SERIES.values()]
+        plotting.legend(figure, [Patch(color=color, label=label) for label, color in shown])
     plotting.title_and_caption(figure, about["title"], caption(cells, about))
     return figure
 
@@ -61,11 +62,11 @@ def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):
 def _panel(axes: Axes, frame: pd.DataFrame, networks: list[str]) -> None:
     """Draw the bar of the aligned network, then a pair of bars for each other network."""
     aligned = frame[frame["series"] == "alignment"]
-    _bars(axes, np.zeros(len(aligned)), aligned, color=plotting.GREY, label=ALIGNMENT)
-    for side, (series, (label, color)) in zip((-1, 1), SERIES.items(), strict=True):
+    _bars(axes, np.zeros(len(aligned)), aligned, color=plotting.GREY)
+    for side, (series, (_, color)) in zip((-1, 1), SERIES.items(), strict=True):
         rows = frame[frame["series"] == series]
         places = np.array([networks.index(name) + 1 for name in rows["paper_eval_network"]], dtype=float)
-        _bars(axes, places + side * WIDTH / 2, rows, color=color, label=label)
+        _bars(axes, places + side * WIDTH / 2, rows, color=color)
     printed = network_labels(networks)
     names = [ALIGNMENT, *(printed[name] for name in networks)]
     axes.set_xticks(range(len(names)), [name.replace("-", "\n") for name in names])

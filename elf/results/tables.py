@@ -217,7 +217,7 @@ def templates() -> jinja2.Environment:
     )
 
 
-def html(table: Table, *, links: bool = False) -> str:
-    """Return the table as an HTML fragment; with ``links`` each cell leads to its section of the report."""
+def html(table: Table, *, links: str | None = None) -> str:
+    """Return the table as an HTML fragment; with the address of a folder each cell leads to its page there."""
     groups = [(group.label, list(printed_rows(table, group))) for group in table.groups]
     return templates().get_template("table.html.j2").render(table=table, groups=groups, links=links)

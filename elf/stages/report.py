@@ -1,87 +1,196 @@
-"""Write the report: tables, figures, pictures, data, recipes and the origin of every number on one page."""
+"""Write the report: a folder of pages that opens offline, with the origin of every number."""
 
+import importlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from elf.cells import Cell
-from elf.files import read_bytes, read_json, write_text
-from elf.results.columns import gather
+import pandas as pd
+
+from elf.artifacts.lineage import Artifact, Manifests
+from elf.errors import ElfError
+from elf.files import read_bytes, read_json
+from elf.results import tables, teacher_epochs
+from elf.results.audit import audit
+from elf.results.claims import CLAIMS, judge
+from elf.results.columns import Cell, gather
+from elf.results.comparison import compare
 from elf.results.layout import lay_out
-from elf.results.report import render_report
+from elf.results.observations import observations_of_cells, observations_of_printed
+from elf.results.report.content import FigureEntry, Report, Sheet, TableEntry
+from elf.results.report.costs import Costs, Storage, cost_by_stage, cost_of, storage
+from elf.results.report.pages import render_report
 from elf.results.summary import summarise
-from elf.specs.base import canonical_json
+from elf.stages.cell_recipes import all_recipes
 from elf.stages.drawing import about, cells_of, read_results, title
+from elf.stages.origins import again, key_of, of_grid, origin_of
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
+from elf.stages.report_folder import START, write_folder
+from elf.stages.verdicts import COMPARABLE_SCALE
 
 FIGURE_ENDINGS = ("svg", "csv")
+COPIED = 20 * 2**20
+"""Results up to this size are part of the report; larger ones are linked."""
 
 
 def main(argv: list[str]) -> None:
     """Run the stage from the command line."""
-    parser = arguments_of_scale("report", __doc__, page="output: HTML")
+    parser = arguments_of_scale("report", __doc__)
+    parser.add_argument(
+        "--partial", action="store_true", help="show what has been run so far, and mark everything else"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="output folder (default: report in that of the scale; partial-report if partial)"
+    )
     arguments = parser.parse_args(argv)
     plan = load_plan(arguments, report=True)
-    results = read_results(plan.folder / "results.parquet")
-    kinds = {name: plan.settings.experiments[name].kind for name in plan.grid.cells}
-    tables = [name for name, kind in kinds.items() if kind == "table"]
-    figures = [name for name, kind in kinds.items() if kind == "figure"]
-    page = render_report(
-        about={
-            "title": "ELF: evaluation with distillation features",
-            "scale": plan.settings.scale.description,
-            "stand_ins": "; ".join(f"{b} stands in for {a}" for a, b in plan.settings.scale.stand_ins.items()),
-            "seeds": plan.settings.scale.seeds,
+    folder = arguments.folder or plan.folder / ("partial-report" if arguments.partial else "report")
+    write_folder(folder, render_report(content(plan, partially=arguments.partial)))
+    print(f"{folder / START}")
+
+
+def content(plan: Plan, *, partially: bool = False) -> Report:
+    """Return what the report of a scale shows.
+
+    Parameters
+    ----------
+    plan : Plan
+    partially : bool
+        Whether to show what has been run so far: what is missing is marked. Otherwise it is an error.
+    """
+    manifests = Manifests(plan.folder, lenient=partially)
+    results, problems = _results(plan, manifests, partially)
+    cells = {name: gather(cells_of(plan, name), results) for name in plan.grid.cells}
+    known = of_grid(plan)
+    origins = {
+        cell.anchor: origin_of(plan, known[key_of(cell)], manifests) for members in cells.values() for cell in members
+    }
+    artifacts = {
+        name: [artifact for cell in members for artifact in origins[cell.anchor].artifacts]
+        for name, members in cells.items()
+    }
+    experiments = plan.settings.experiments
+    accuracies = [name for name in _named(plan, "table") if experiments[name].shows == "accuracy"]
+    with_gains = [name for name in accuracies if experiments[name].gains]
+    file = plan.folder / "results.parquet"
+    is_copied = not partially and file.stat().st_size <= COPIED
+    return Report(
+        about=_about(plan, partially),
+        summary="\n".join(_summary(plan, name, results) for name in with_gains or accuracies),
+        tables=tuple(_table(plan, name, results, cells[name]) for name in _named(plan, "table")),
+        figures=tuple(_figure(plan, name, results, cells[name], partially) for name in _named(plan, "figure")),
+        sheets=tuple(_sheets(plan, partially)),
+        data_cards=tuple(_cards(plan, partially)),
+        recipes=tuple(all_recipes(plan)),
+        origins=origins,
+        claims={
+            "printed": _judged(observations_of_printed()),
+            "measured": _judged(observations_of_cells({name: cells[name] for name in accuracies})),
         },
-        summary="\n".join(summarise(cells_of(plan, name), results, about(plan, name)) for name in tables),
-        tables=[lay_out(cells_of(plan, name), results, about(plan, name)) for name in tables],
-        figures=[_figure(plan, name) for name in figures],
-        contact_sheets=list(_contact_sheets(plan)),
-        data_cards=[read_json(plan.folder / path / "card.json") for path in plan.grid.datasets],
-        recipes=list(_recipes(plan)),
-        cells=[cell for name in figures for cell in gather(cells_of(plan, name), results)],
+        audit=tuple(audit()),
+        costs=_costs(plan, artifacts, manifests),
+        downloads={"results.csv": results.to_csv(index=False).encode()}
+        | ({file.name: file.read_bytes()} if is_copied else {}),
+        links={} if partially or is_copied else {file.name: f"../{file.name}"},
+        problems=tuple(problems),
     )
-    write_text(arguments.page, page)
 
 
-def _figure(plan: Plan, name: str) -> dict:
-    files = {ending: read_bytes(plan.folder / "figures" / f"{name}.{ending}") for ending in FIGURE_ENDINGS}
-    return {"title": title(plan, name), "files": files}
+def _results(plan: Plan, manifests: Manifests, partially: bool) -> tuple[pd.DataFrame, list[str]]:
+    if not partially:
+        return read_results(plan.folder / "results.parquet"), []
+    # Only here, because a report of everything reads nothing but what was collected.
+    return importlib.import_module("elf.stages.results_so_far").results_so_far(plan, manifests)
 
 
-def _contact_sheets(plan: Plan) -> Iterator[dict]:
+def _named(plan: Plan, kind: str) -> list[str]:
+    return [name for name in plan.grid.cells if plan.settings.experiments[name].kind == kind]
+
+
+def _about(plan: Plan, partially: bool) -> dict:
+    scale = plan.settings.scale
+    return {
+        "title": "ELF: evaluation with distillation features",
+        "scale": scale.description,
+        "scale_name": plan.settings.name,
+        "stand_ins": "; ".join(f"{stand_in} stands in for {name}" for name, stand_in in scale.stand_ins.items()),
+        "seeds": scale.seeds,
+        "comparable": plan.settings.name == COMPARABLE_SCALE,
+        "partial": partially,
+        "details": {"made by": again(plan, "report")},
+    }
+
+
+def _summary(plan: Plan, name: str, results: pd.DataFrame) -> str:
+    return summarise(cells_of(plan, name), results, about(plan, name))
+
+
+def _judged(observations: pd.DataFrame) -> list:
+    return [judge(claim, observations) for claim in CLAIMS]
+
+
+def _table(plan: Plan, name: str, results: pd.DataFrame, cells: list[Cell]) -> TableEntry:
+    wanted, said = cells_of(plan, name), about(plan, name)
+    scale = plan.settings.name
+    entry = partial(TableEntry, name=name, title=title(plan, name), cells=tuple(cells), command=again(plan, name))
+    if plan.settings.experiments[name].shows == "teacher_epoch":
+        drawn = teacher_epochs.render(wanted, results, said)
+        return entry(html=drawn["html"], csv=drawn["csv"])
+    table = lay_out(wanted, results, said)
+    compared = compare(name, cells, comparable=scale == COMPARABLE_SCALE, reason=f"scale {scale}")
+    return entry(html=tables.html(table, links="../cells/"), csv=tables.tidy_csv(table), comparisons=tuple(compared))
+
+
+def _figure(plan: Plan, name: str, results: pd.DataFrame, cells: list[Cell], partially: bool) -> FigureEntry:
+    entry = partial(FigureEntry, name=name, title=title(plan, name), cells=tuple(cells), command=again(plan, name))
+    if not partially:
+        return entry(
+            files={ending: read_bytes(plan.folder / "figures" / f"{name}.{ending}") for ending in FIGURE_ENDINGS}
+        )
+    if all(cell.rows.empty for cell in cells):
+        return entry(files={})
+    try:
+        # By name, so that the report of everything does not depend on how a figure is drawn.
+        drawn = importlib.import_module(f"elf.results.{name}").render(cells_of(plan, name), results, about(plan, name))
+    except ElfError as error:
+        return entry(files={}, note=str(error))
+    return entry(files={ending: drawn[ending] for ending in FIGURE_ENDINGS})
+
+
+def _sheets(plan: Plan, partially: bool) -> Iterator[Sheet]:
     for path in plan.grid.synthetic_sets:
-        picture: Path = plan.folder / path / "contact_sheet.png"
-        yield {"title": path.removeprefix("synthetic/"), "image": read_bytes(picture)}
+        picture = plan.folder / path / "contact_sheet.png"
+        is_missing = partially and not picture.is_file()
+        yield Sheet(path.removeprefix("synthetic/"), None if is_missing else read_bytes(picture))
 
 
-def _recipes(plan: Plan) -> Iterator[dict]:
-    """Yield the hyper-parameters that hold for the cells of the grid, each with its source."""
-    recipes = plan.settings.recipes
-    seen = set()
-    for name, dataset, ipc, changed in _used(plan):
-        for key, entry in recipes[name].sourced(dataset, ipc).items():
-            if changed is not None and key not in changed:
-                continue
-            if changed is not None and changed[key] != entry.value:
-                entry = entry.changed(changed[key], "experiment")
-            line = {"recipe": name, "key": key, "value": entry.value, "source": entry.source, "where": entry.where}
-            if tuple(line.values()) not in seen:
-                seen.add(tuple(line.values()))
-                yield line
+def _cards(plan: Plan, partially: bool) -> Iterator[dict]:
+    for path, spec in plan.grid.datasets.items():
+        card = plan.folder / path / "card.json"
+        yield {"name": spec.name, "state": "not prepared"} if partially and not card.is_file() else read_json(card)
 
 
-def _used(plan: Plan) -> list[tuple[str, str | None, int | None, dict | None]]:
-    """Return recipe, dataset and images per class of all cells, and for methods the values that a set was made with."""
-    used: dict[str, tuple] = {"teacher": ("teacher", None, None, None)}
-    for cell in (cell for cells in plan.grid.cells.values() for cell in cells if isinstance(cell, Cell)):
-        synthetic, dataset = cell.synthetic, cell.paper_dataset
-        protocol = "frepo-evaluation" if cell.evaluation.objective.name == "frepo" else "evaluation"
-        entries = [
-            (synthetic.method, dataset, synthetic.ipc, synthetic.recipe),
-            (protocol, dataset, synthetic.ipc, None),
-        ]
-        if "experts" in synthetic.recipe:
-            entries.append(("expert", dataset, None, None))
-        for entry in entries:
-            used.setdefault(canonical_json(entry), entry)
-    return sorted(used.values(), key=lambda entry: canonical_json(entry))
+def _costs(plan: Plan, artifacts: dict[str, list[Artifact]], manifests: Manifests) -> Costs:
+    return Costs(
+        stages=cost_by_stage(artifact for members in artifacts.values() for artifact in members),
+        tables=tuple(cost_of(title(plan, name), members) for name, members in artifacts.items()),
+        storage=tuple(_storage(plan, manifests)),
+    )
+
+
+def _storage(plan: Plan, manifests: Manifests) -> Iterator[Storage]:
+    """Yield what each synthetic set and each teacher's view of it take, as far as the files are there."""
+    teachers: dict[str, list] = {}
+    for path, spec in plan.grid.features.items():
+        if manifests.sizes(path):
+            teachers.setdefault(f"synthetic/{spec.dataset}/{spec.synthetic_set}", []).append((path, spec))
+    for path in plan.grid.synthetic_sets:
+        images, name = manifests.sizes(f"{path}/images.safetensors"), path.removeprefix("synthetic/")
+        if not images:
+            continue
+        if path not in teachers:
+            yield storage(name, images)
+        for features, spec in teachers.get(path, []):
+            checkpoint = f"teachers/{spec.dataset}/{spec.teacher_network}/epoch{spec.teacher_epoch}.safetensors"
+            teacher = f"{spec.teacher_network}, epoch {spec.teacher_epoch}"
+            yield storage(name, images, teacher, manifests.sizes(features), manifests.sizes(checkpoint))

@@ -1,0 +1,121 @@
+"""What a result was made from: its file and those before it, as their manifests say."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from elf.artifacts.manifest import Manifest, damaged, read_manifest
+from elf.errors import ElfError
+
+THERE, MISSING, CHANGED, UNREADABLE = "there", "not on this disk", "in another state by now", "unreadable"
+"""States of a file that a result was made from."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file that a result was made from.
+
+    Attributes
+    ----------
+    role : str
+        What it was to the result, for example ``"teacher"``.
+    path : str
+        Below the results folder.
+    state : str
+        ``THERE``, ``MISSING``, ``CHANGED`` (what lies there is not what the result was made from) or ``UNREADABLE``.
+    id : str or None
+        Identifier that the result was made from; None if nothing says which.
+    manifest : dict or None
+        Of the file as it lies there.
+    """
+
+    role: str
+    path: str
+    state: str
+    id: str | None
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class TensorSize:
+    """A tensor as the header of its file describes it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+class Manifests:
+    """Manifests of a results folder, each read once.
+
+    Parameters
+    ----------
+    folder : Path
+        Results folder of a scale.
+    lenient : bool
+        Whether a damaged file is one that cannot be read, instead of an error.
+    """
+
+    def __init__(self, folder: Path, *, lenient: bool = False) -> None:
+        self._folder = folder
+        self._lenient = lenient
+        self._known: dict[str, tuple[str, Manifest | None]] = {}
+        self._sizes: dict[str, dict[str, TensorSize]] = {}
+
+    def state(self, path: str) -> str:
+        """Return ``THERE``, ``MISSING`` or ``UNREADABLE``."""
+        return self._read(path)[0]
+
+    def get(self, path: str) -> Manifest | None:
+        """Return the manifest of a file below the folder; None if the file is missing or unreadable."""
+        return self._read(path)[1]
+
+    def artifact(self, role: str, path: str, expected: str | None = None) -> Artifact:
+        """Return a file in the role that it had for a result; ``expected`` is the identifier that this one names."""
+        state, manifest = self._read(path)
+        found = manifest and manifest["id"]
+        if state == THERE and expected is not None and found != expected:
+            state = CHANGED
+        return Artifact(role, path, state, expected or found, manifest)
+
+    def sizes(self, path: str) -> dict[str, TensorSize]:
+        """Return the tensors of a safetensors file from its header alone; empty if it is missing or unreadable."""
+        if path not in self._sizes:
+            there = self.state(path) == THERE
+            self._sizes[path] = read_sizes(self._folder / path) if there else {}
+        return self._sizes[path]
+
+    def _read(self, path: str) -> tuple[str, Manifest | None]:
+        if path not in self._known:
+            self._known[path] = self._read_file(self._folder / path)
+        return self._known[path]
+
+    def _read_file(self, file: Path) -> tuple[str, Manifest | None]:
+        if not file.is_file():
+            return MISSING, None
+        try:
+            return THERE, read_manifest(file)
+        except ElfError:
+            if not self._lenient:
+                raise
+            return UNREADABLE, None
+
+
+def read_sizes(path: Path) -> dict[str, TensorSize]:
+    """Return the tensors of a safetensors file; nothing but its header is read.
+
+    Raises
+    ------
+    ElfError
+        If the header is none.
+    """
+    try:
+        with open(path, "rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        return {
+            name: TensorSize(entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0])
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        raise damaged(path, error) from error

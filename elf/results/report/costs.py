@@ -1,0 +1,166 @@
+"""What results cost: time and memory by stage and table, and what has to be stored beside synthetic images."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from elf.artifacts.lineage import Artifact, TensorSize
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Time and memory of some files.
+
+    Attributes
+    ----------
+    name, device : str
+    files : int
+        How many were made.
+    missing : int
+        How many are not there or unreadable; their costs are unknown.
+    seconds : float
+        On the device, summed over the files.
+    memory : int or None
+        Largest peak in bytes.
+    """
+
+    name: str
+    device: str
+    files: int
+    missing: int
+    seconds: float
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Bytes of a synthetic set, and of what ELF has to keep beside it.
+
+    Attributes
+    ----------
+    name : str
+        Of the synthetic set.
+    teacher : str
+        Network and epoch of the teacher; empty where no features were extracted.
+    images, labels, features, logits, teacher_bytes : int
+        ``teacher_bytes`` are those of the checkpoint, which a user needs who wants to extract features anew.
+    pixels : int
+        Bytes of the same images at 8 bits a channel.
+    """
+
+    name: str
+    teacher: str
+    images: int
+    labels: int
+    features: int
+    logits: int
+    teacher_bytes: int
+    pixels: int
+
+    @property
+    def ratio(self) -> float:
+        """Features as a multiple of the images; NaN without features."""
+        return self.features / self.images if self.teacher and self.images else float("nan")
+
+    @property
+    def ratio_to_pixels(self) -> float:
+        """Features as a multiple of images at 8 bits a channel; NaN without features."""
+        return self.features / self.pixels if self.teacher and self.pixels else float("nan")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of a whole report; what several tables share is counted in each of them."""
+
+    stages: tuple[Cost, ...]
+    tables: tuple[Cost, ...]
+    storage: tuple[Storage, ...]
+
+
+STAGES = {
+    "dataset": "preparing data",
+    "expert": "training experts",
+    "synthetic set": "making synthetic sets",
+    "teacher": "training teachers",
+    "features": "extracting features",
+    "evaluation": "evaluations",
+}
+"""Stages by the role of the file that they make, in the order of the pipeline."""
+
+
+def cost_by_stage(artifacts: Iterable[Artifact]) -> tuple[Cost, ...]:
+    """Return the costs of each stage and device; a file that is named several times counts once."""
+    runs = _runs(artifacts)
+    found = []
+    for role, stage in STAGES.items():
+        members = [run for run in runs if run.role == role]
+        devices = dict.fromkeys(run.manifest["measured"].get("device", "") for run in members if run.manifest)
+        missing = sum(run.manifest is None for run in members)
+        for position, device in enumerate(devices or [""]):
+            same = [run for run in members if run.manifest and run.manifest["measured"].get("device", "") == device]
+            if same or missing:
+                found.append(_cost(stage, device, same, missing if position == 0 else 0))
+    return tuple(found)
+
+
+def cost_of(name: str, artifacts: Iterable[Artifact]) -> Cost:
+    """Return the costs of all files that something needs."""
+    runs = _runs(artifacts)
+    made = [run for run in runs if run.manifest]
+    devices = ", ".join(dict.fromkeys(filter(None, (run.manifest["measured"].get("device", "") for run in made))))
+    return _cost(name, devices, made, len(runs) - len(made))
+
+
+def _cost(name: str, device: str, made: list[Artifact], missing: int) -> Cost:
+    measured = [run.manifest["measured"] for run in made]
+    memory = [entry["peak_memory_bytes"] for entry in measured if entry.get("peak_memory_bytes") is not None]
+    seconds = sum(float(entry.get("wall_seconds") or 0) for entry in measured)
+    return Cost(name, device, len(made), missing, seconds, max(memory, default=None))
+
+
+def _runs(artifacts: Iterable[Artifact]) -> list[Artifact]:
+    """Return one file for each run: all checkpoints of a teacher come from one training, and carry its time."""
+    runs: dict[str, Artifact] = {}
+    for artifact in artifacts:
+        key = artifact.path.rpartition("/")[0] if artifact.role == "teacher" else artifact.path
+        known = runs.get(key)
+        if known is None or (known.manifest is None and artifact.manifest is not None):
+            runs[key] = artifact
+    return list(runs.values())
+
+
+def storage(
+    name: str,
+    images: Mapping[str, TensorSize],
+    teacher: str = "",
+    features: Mapping[str, TensorSize] | None = None,
+    checkpoint: Mapping[str, TensorSize] | None = None,
+) -> Storage:
+    """Return the bytes of a synthetic set and of one teacher's view of it, from the headers of their files.
+
+    Parameters
+    ----------
+    name : str
+    images : dict
+        Tensors of the synthetic set: ``images`` of shape (n, 3, side, side) and ``labels``.
+    teacher : str
+    features, checkpoint : dict or None
+        Tensors of the features (``features`` and ``logits``) and of the teacher.
+    """
+    features, checkpoint = features or {}, checkpoint or {}
+    pixels = 1
+    for length in images["images"].shape:
+        pixels *= length
+    return Storage(
+        name=name,
+        teacher=teacher,
+        images=images["images"].bytes,
+        labels=_bytes(images, "labels"),
+        features=_bytes(features, "features"),
+        logits=_bytes(features, "logits"),
+        teacher_bytes=sum(tensor.bytes for tensor in checkpoint.values()),
+        pixels=pixels,
+    )
+
+
+def _bytes(tensors: Mapping[str, TensorSize], name: str) -> int:
+    return tensors[name].bytes if name in tensors else 0
