@@ -23,6 +23,7 @@ DOCUMENTS = [
     "docs/experts.md",
     "docs/importing.md",
     "docs/open_points.md",
+    "docs/planning.md",
     "config/README.md",
 ]
 # What only a run makes, or a user brings along.

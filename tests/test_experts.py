@@ -25,6 +25,7 @@ from elf.data.augmentation import augment
 from elf.distillation import mtt, tesla
 from elf.distillation.synthetic import RealImages, hold_out
 from elf.errors import ElfError
+from elf.grid import build_grid
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
 from elf.randomness import generator
@@ -437,14 +438,14 @@ KNOWN_SIZES = {
     "ImageNet-1K at 64x64, ConvNet-W128-D4-IN": 25.5,
 }
 NETWORKS = {
-    "CIFAR-10, ConvNet-W128-D3-IN": ("convnet-w128-d3-in", 10, 32, "mtt", "cifar10"),
-    "CIFAR-10, ConvNet-W128-D3-BN": ("convnet-w128-d3-bn", 10, 32, "mtt", "cifar10"),
-    "CIFAR-100, ConvNet-W128-D3-IN": ("convnet-w128-d3-in", 100, 32, "mtt", "cifar100"),
-    "CIFAR-100, ConvNet-W128-D3-BN": ("convnet-w128-d3-bn", 100, 32, "mtt", "cifar100"),
-    "CIFAR-100, ConvNet-W512-D3-IN": ("convnet-w512-d3-in", 100, 32, "mtt", "cifar100"),
-    "CIFAR-100 whitened, ConvNet-W512-D3-IN": ("convnet-w512-d3-in", 100, 32, "mtt", "cifar100"),
-    "Tiny ImageNet, ConvNet-W128-D4-IN": ("convnet-w128-d4-in", 200, 64, "mtt", "tiny-imagenet"),
-    "ImageNet-1K at 64x64, ConvNet-W128-D4-IN": ("convnet-w128-d4-in", 1000, 64, "tesla", "imagenet-1k"),
+    "CIFAR-10, ConvNet-W128-D3-IN": ("convnet-w128-d3-in", 10, 32, "cifar10"),
+    "CIFAR-10, ConvNet-W128-D3-BN": ("convnet-w128-d3-bn", 10, 32, "cifar10"),
+    "CIFAR-100, ConvNet-W128-D3-IN": ("convnet-w128-d3-in", 100, 32, "cifar100"),
+    "CIFAR-100, ConvNet-W128-D3-BN": ("convnet-w128-d3-bn", 100, 32, "cifar100"),
+    "CIFAR-100, ConvNet-W512-D3-IN": ("convnet-w512-d3-in", 100, 32, "cifar100"),
+    "CIFAR-100 whitened, ConvNet-W512-D3-IN": ("convnet-w512-d3-in", 100, 32, "cifar100-zca"),
+    "Tiny ImageNet, ConvNet-W128-D4-IN": ("convnet-w128-d4-in", 200, 64, "tiny-imagenet"),
+    "ImageNet-1K at 64x64, ConvNet-W128-D4-IN": ("convnet-w128-d4-in", 1000, 64, "imagenet-1k"),
 }
 
 
@@ -452,26 +453,22 @@ def gigabytes(experts: int, snapshots: int, parameters: int, bytes_each: int) ->
     return experts * snapshots * parameters * bytes_each / 1e9
 
 
-def test_sizes_in_the_document_follow_from_networks_and_recipes():
+def test_sizes_in_the_document_follow_from_networks_and_recipes(tmp_path):
     page = (PROJECT / "docs" / "experts.md").read_text()
     rows = {
         cells[0]: cells[1:]
         for line in page.splitlines()
         if line.startswith("|") and (cells := [cell.strip() for cell in line.strip("|").split("|")])
     }
-    recipes = load_settings(PROJECT / "config", "paper").recipes
+    grid = build_grid(load_settings(PROJECT / "config", "paper"), tmp_path)
     assert set(NETWORKS) | {"together"} < set(rows)
     sums = [0.0, 0.0, 0.0]
-    for buffer, (name, classes, side, method, dataset) in NETWORKS.items():
+    for buffer, (name, classes, side, dataset) in NETWORKS.items():
         built = build_network(name, classes=classes, side=side, generator=torch.Generator())
         parameters = len(flatten(built))
-        read, experts = set(), set()
-        for ipc in (1, 10, 50):
-            values = recipes[method].sourced(dataset, ipc)
-            if any(dataset in (v.when.dataset or []) and ipc in (v.when.ipc or []) for v in recipes[method].variants):
-                read |= set(snapshots(values["max_start_epoch"].value, values["expert_epochs"].value))
-                experts.add(values["experts"].value)
-        (count,) = experts
+        experts = [spec for spec in grid.experts.values() if (spec.dataset, spec.network) == (dataset, name)]
+        count = len(experts)
+        (read,) = {spec.epochs for spec in experts}
         full = gigabytes(count, 51, parameters, 4)
         assert full == pytest.approx(KNOWN_SIZES.get(buffer, full), abs=0.5 if full > 100 else 0.05)
         sizes = [full, *(gigabytes(count, len(read), parameters, size) for size in (4, 2))]

@@ -22,7 +22,9 @@ SETS = {
     **{method: f"{method}-ipc10-seed0" for method in ("random", "herding", "k-center", "k-means")},
     "frepo": "frepo-frepoconv-w2-bn-ipc10-seed0",
 }
-TEACHERS = {"convnet-w2-d3-in": [1], "convnet-w8-d3-in": [1, 2]}
+TEACHERS = {"convnet-w2-d3-in": [1, 3], "convnet-w8-d3-in": [1, 2], "vgg11-w1-bn": [3]}
+FEATURES = {"convnet-w2-d3-in": [1], "convnet-w8-d3-in": [1, 2]}
+FULL_DATA = {"teachers/digits/convnet-w2-d3-in/epoch3.safetensors", "teachers/digits/vgg11-w1-bn/epoch3.safetensors"}
 ELF_SHARD = (
     f"evaluations/digits/{DM}/resnet18-w1-in/elf-ce-front1-rear1-convnet-w8-d3-in-epoch1-lr0.01/seeds0-1.parquet"
 )
@@ -41,8 +43,14 @@ COLUMNS = {
 
 
 @pytest.fixture(scope="module")
-def rows(finished):
+def all_rows(finished):
     return pyarrow.parquet.read_table(finished.results / "results.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def rows(all_rows):
+    """Those of evaluations."""
+    return [row for row in all_rows if row["method"] != "full-data"]
 
 
 def test_everything_is_made_and_nothing_else_is_left(finished):
@@ -53,12 +61,13 @@ def test_everything_is_made_and_nothing_else_is_left(finished):
         expected |= {f"teachers/digits/{network}/epoch{epoch}.safetensors" for epoch in epochs}
         # What the checkpoints were cut from.
         expected |= {f"teachers/digits/{network}/training.safetensors"}
-    expected |= {f"features/digits/{DM}/{net}-epoch{e}.safetensors" for net, epochs in TEACHERS.items() for e in epochs}
+    expected |= {f"features/digits/{DM}/{net}-epoch{e}.safetensors" for net, epochs in FEATURES.items() for e in epochs}
     expected |= {f"features/digits/{RANDOM}/convnet-w8-d3-in-epoch1.safetensors"}
     expected |= {f"experts/digits/{NETWORK}/expert{index}.safetensors" for index in range(2)}
     expected |= {f"collected/{name}.parquet" for name in ("table01", "table05", "figure3", "figure4")}
     expected |= {f"tables/table{n}.{ending}" for n in ("01", "05") for ending in ("md", "tex", "csv", "html")}
     expected |= {f"figures/figure{n}.{ending}" for n in (3, 4) for ending in ("pdf", "png", "svg", "csv")}
+    expected |= {f"verdicts/{name}" for name in ("comparison.csv", "comparison.md", "claims.md", "audit.md")}
     files = {path.relative_to(finished.results).as_posix() for path in finished.results.rglob("*") if path.is_file()}
     pages = set((finished.results / "report/contents.txt").read_text().splitlines()) | {"contents.txt"}
     expected |= {f"report/{page}" for page in pages}
@@ -70,7 +79,7 @@ def test_everything_is_made_and_nothing_else_is_left(finished):
 
 
 def test_a_second_run_has_nothing_to_do(finished):
-    targets = ("all", "all_tables", "all_figures", "table01", "table05", "figure3", "figure4", "report")
+    targets = ("all", "all_tables", "all_figures", "table01", "table05", "figure3", "figure4", "verdicts", "report")
     ended = finished.run(*targets)
     assert ended.status == 0
     assert "Nothing to be done" in ended.output
@@ -100,12 +109,24 @@ def test_results_have_a_row_a_seed_with_every_column(finished, rows):
         assert row["train_seconds"] > 0
 
 
-def test_accuracies_are_fractions_of_the_test_set(rows):
-    for row in rows:
+def test_full_data_references_are_last_checkpoints_of_teachers(finished, all_rows):
+    found = {row["shard"]: row for row in all_rows if row["method"] == "full-data"}
+    assert set(found) == FULL_DATA
+    manifests = finished.read_manifests()
+    for path, row in found.items():
+        assert row["accuracy"] == manifests[path]["spec"]["test_accuracy"]
+        assert row["teacher_id"] == manifests[path]["id"]
+        assert row["dataset_id"] == manifests["datasets/digits/images.safetensors"]["id"]
+        assert row["epochs"] == 3 and row["ipc"] is None and row["synthetic_set_id"] is None
+    assert len(all_rows) == 2 * CELLS + len(FULL_DATA)
+
+
+def test_accuracies_are_fractions_of_the_test_set(all_rows):
+    for row in all_rows:
         correct = row["accuracy"] * TEST_IMAGES
         assert 0 <= row["accuracy"] <= 1
         assert correct == pytest.approx(round(correct), abs=1e-9)
-    assert len({row["accuracy"] for row in rows}) > 1
+    assert len({row["accuracy"] for row in all_rows}) > 1
 
 
 def test_identifiers_in_results_are_those_of_the_files(finished, rows):

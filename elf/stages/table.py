@@ -1,7 +1,7 @@
 """Draw a table from results as Markdown, LaTeX, CSV and HTML; without a folder, print it."""
 
 from elf.files import write_text
-from elf.results import teacher_epochs, tables
+from elf.results import tables, teacher_epochs
 from elf.stages.drawing import about, drawn
 
 RENDERERS = {"accuracy": tables.render, "teacher_epoch": teacher_epochs.render}
