@@ -74,7 +74,7 @@ def caption(cells: list[Cell], about: dict) -> str:
         f"{plotting.subject(cells)} Points: means over {describe_seeds(cells, about['seeds'])}; bars and "
         "band: 95 % t-intervals; dashed: training without ELF. Weights are evenly spaced."
     )
-    missing = [_weights(cell) for cell in cells if _is_elf(cell) and cell.rows.empty]
+    missing = [plotting.prefix(c, cells) + _weights(c) for c in cells if _is_elf(c) and c.rows.empty]
     if missing:
         text += f" Not run: {'; '.join(missing)}."
     if any(cell["objective"] == "task" and cell.rows.empty for cell in cells):

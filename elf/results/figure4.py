@@ -84,7 +84,8 @@ def caption(cells: list[Cell], about: dict) -> str:
     )
     labels = network_labels(cell["paper_eval_network"] for cell in cells)
     missing = [
-        f"{labels[cell['paper_eval_network']]} " + (f"epoch {cell['teacher_epoch']:g}" if _is_elf(cell) else "baseline")
+        f"{plotting.prefix(cell, cells)}{labels[cell['paper_eval_network']]} "
+        + (f"epoch {cell['teacher_epoch']:g}" if _is_elf(cell) else "baseline")
         for cell in cells
         if cell.rows.empty and (_is_elf(cell) or cell["objective"] == "task")
     ]

@@ -190,6 +190,11 @@ def subject(cells: list[Cell]) -> str:
     return f"Test accuracy on {describe_data(cells)}, {' and '.join(methods)}."
 
 
+def prefix(cell: Cell, cells: list[Cell]) -> str:
+    """Return what names the method of a cell where a figure has several: ``DM ``, otherwise nothing."""
+    return f"{method_label(cell['method'])} " if len({other["method"] for other in cells}) > 1 else ""
+
+
 def save(figure: Figure) -> dict[str, bytes]:
     """Return the figure as PDF, PNG (200 dpi) and SVG; the same data give the same bytes."""
     files = {}
