@@ -1,5 +1,6 @@
 """What stages that draw share: the results, the cells of an experiment, and what its caption says."""
 
+import argparse
 import importlib
 import logging
 import re
@@ -41,6 +42,18 @@ def title(plan: Plan, experiment: str) -> str:
     return f"{config.kind.capitalize()} {config.number}: {config.title}"
 
 
+def given_results(arguments: argparse.Namespace) -> pd.DataFrame | None:
+    """Return the results that ``--results`` names, if any; without ``--scale`` theirs becomes the scale."""
+    if arguments.results is None:
+        return None
+    results = read_results(arguments.results)
+    if arguments.scale is None:
+        named = scale_of(results)
+        known = named is not None and (arguments.config / "scales" / f"{named}.yaml").is_file()
+        arguments.scale = named if known else None
+    return results
+
+
 def drawn(argv: list[str], kind: str, description: str) -> tuple[Plan, str, pd.DataFrame, pd.DataFrame, Path | None]:
     """Read the arguments of a stage that draws one experiment.
 
@@ -80,11 +93,7 @@ def drawn(argv: list[str], kind: str, description: str) -> tuple[Plan, str, pd.D
     )
     parser.add_argument("--folder", type=Path, help="output folder")
     arguments = parser.parse_args(argv)
-    results = None if arguments.results is None else read_results(arguments.results)
-    if arguments.scale is None and results is not None:
-        named = scale_of(results)
-        known = named is not None and (arguments.config / "scales" / f"{named}.yaml").is_file()
-        arguments.scale = named if known else None
+    results = given_results(arguments)
     digits = re.fullmatch(rf"(?:{kind})?0*([1-9][0-9]*)", arguments.name.lower())
     if digits:
         number = int(digits[1])

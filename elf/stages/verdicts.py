@@ -11,8 +11,8 @@ from elf.results.comparison import compare
 from elf.results.labels import scale_text
 from elf.results.observations import observations_of_cells, observations_of_printed
 from elf.results.printed import TABLES
-from elf.results.reading import read_results, scale_of
-from elf.stages.drawing import about, cells_of
+from elf.results.reading import read_results
+from elf.stages.drawing import about, cells_of, given_results
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
 COMPARABLE_SCALE = "paper"
@@ -26,11 +26,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--folder", type=Path, help="output folder (default: verdicts in that of the scale)")
     arguments = parser.parse_args(argv)
-    results = None if arguments.results is None else read_results(arguments.results)
-    if arguments.scale is None and results is not None:
-        named = scale_of(results)
-        known = named is not None and (arguments.config / "scales" / f"{named}.yaml").is_file()
-        arguments.scale = named if known else None
+    results = given_results(arguments)
     plan = load_plan(arguments, report=True)
     if results is None:
         results = read_results(plan.folder / "results.parquet")
