@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     missing = [name for name in kinds if name not in there]
     if missing:
         print(f"not made yet: {', '.join(missing)}")
-    page = plan.folder / "report" / "index.html"
-    if page.is_file():
+    pages = [plan.folder / folder / "index.html" for folder in ("report", "partial-report")]
+    page = next((page for page in pages if page.is_file()), None)
+    if page is not None:
         print(f"report   {page}")
