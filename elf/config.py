@@ -245,6 +245,9 @@ class Scale(Strict):
     width: float = Field(default=1.0, gt=0, le=1, description="Multiplies the width of every network.")
     seeds: int = Field(default=5, ge=1, description="Evaluation networks per cell.")
     seeds_per_job: int = Field(default=5, ge=1, description="Evaluation networks that one job trains.")
+    seeds_per_job_for: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="The same for single datasets, such as those whose trainings take long."
+    )
     datasets: dict[str, dict[str, Any]] = Field(default={}, description="Changes to config/datasets.yaml.")
     recipes: dict[str, dict[str, RecipeValue]] = Field(default={}, description="Changed hyper-parameters.")
     variants: dict[str, list[ScaleVariant]] = Field(
@@ -253,6 +256,10 @@ class Scale(Strict):
     changes: dict[str, dict[str, Any]] = Field(
         default={}, description="Changes to experiments, merged into their keys."
     )
+
+    def shard_size(self, dataset: str) -> int:
+        """Return how many networks one job trains on the synthetic sets of a dataset."""
+        return self.seeds_per_job_for.get(dataset, self.seeds_per_job)
 
 
 class Top(Strict):

@@ -47,6 +47,7 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
     named = {block.dataset for experiment in experiments.values() for block in experiment.blocks.values()}
     known_keys(scale_config.stand_ins, named | set(datasets), scale_file, "stand_ins")
     known_keys(scale_config.stand_ins.values(), datasets, scale_file, "stand_ins")
+    known_keys(scale_config.seeds_per_job_for, datasets, scale_file, "seeds_per_job_for")
     return Settings(
         name=name,
         scale=scale_config,

@@ -115,7 +115,7 @@ def _add_runs(grid: Grid, cell: Cell | FullDataCell, settings: Settings, data_fo
             teacher_epoch=evaluation.teacher_epoch,
         )
         grid.add("features", features.path, features)
-    for shard in shards(evaluation, settings.scale.seeds_per_job):
+    for shard in shards(evaluation, settings.scale.shard_size(evaluation.dataset)):
         grid.add("evaluations", shard.path, shard)
 
 

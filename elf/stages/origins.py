@@ -53,7 +53,7 @@ def results_of(plan: Plan, cell: Cell | FullDataCell) -> list[str]:
     """Return the files that hold the numbers of a cell: the shards of its evaluation, or a teacher's last state."""
     if isinstance(cell, FullDataCell):
         return [cell.checkpoint]
-    return [str(shard.path) for shard in shards(cell.evaluation, plan.settings.scale.seeds_per_job)]
+    return [str(shard.path) for shard in shards(cell.evaluation, plan.settings.scale.shard_size(cell.dataset))]
 
 
 def artifacts_of(plan: Plan, cell: Cell | FullDataCell, manifests: Manifests) -> Iterator[Artifact]:

@@ -44,7 +44,7 @@ class Plan:
             evaluations={
                 str(shard.path): shard
                 for cell in distilled
-                for shard in shards(cell.evaluation, self.settings.scale.seeds_per_job)
+                for shard in shards(cell.evaluation, self.settings.scale.shard_size(cell.dataset))
             },
             full_data={cell.checkpoint: cell.teacher for cell in cells if isinstance(cell, FullDataCell)},
         )
