@@ -112,7 +112,7 @@ rule compare_with_paper:
     params:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.claims),
-        digest=PLAN.report_digest,
+        digest=PLAN.drawings_digest,
         code=fingerprint("elf.stages.verdicts"),
     shell:
         r"""

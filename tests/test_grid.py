@@ -215,9 +215,9 @@ def changed_settings(scale: str, changes: dict) -> Settings:
     scale=st.sampled_from(["smoke", "paper"]),
 )
 def test_more_seeds_add_shards_and_leave_full_ones_as_they_are(seeds, more, per_job, scale):
+    jobs = {"seeds_per_job": per_job, "seeds_per_job_for": {}}
     few, many = (
-        build_grid(changed_settings(scale, {"seeds": count, "seeds_per_job": per_job, "seeds_per_job_for": {}}), Path("absent"))
-        for count in (seeds, seeds + more)
+        build_grid(changed_settings(scale, {"seeds": count} | jobs), Path("absent")) for count in (seeds, seeds + more)
     )
     for path, spec in few.evaluations.items():
         if len(spec.seeds) == per_job:

@@ -65,6 +65,11 @@ class Plan:
         return _digest(shown)
 
     @property
+    def drawings_digest(self) -> str:
+        """Digest of all that the tables and figures show and say."""
+        return _digest(list(map(self.experiment_digest, self.grid.cells)))
+
+    @property
     def report_digest(self) -> str:
         """Digest of all that the report says besides the results: every experiment and the recipes."""
         recipes = {name: recipe.model_dump(mode="json") for name, recipe in self.settings.recipes.items()}
@@ -94,7 +99,12 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
 
 
 def load_plan(
-    arguments: argparse.Namespace, kind: str | None = None, *, experiment: str | None = None, report: bool = False
+    arguments: argparse.Namespace,
+    kind: str | None = None,
+    *,
+    experiment: str | None = None,
+    drawings: bool = False,
+    report: bool = False,
 ) -> Plan:
     """Return the plan; what of it the stage shows must be as it was when the job was planned.
 
@@ -105,14 +115,16 @@ def load_plan(
         What ``arguments.name`` has to be; None where the stage draws no single experiment.
     experiment : str or None
         The only experiment whose evaluations the stage looks at; None for all.
-    report : bool
-        Whether the stage shows all experiments and recipes.
+    drawings, report : bool
+        Whether the stage shows all experiments, or these and the recipes.
     """
     plan = make_plan(arguments.config, arguments.scale, arguments.results_folder)
     if experiment is not None and experiment not in plan.grid.cells:
         allowed = ", ".join(plan.grid.cells)
         raise ElfError(f"{experiment!r} is not an experiment of the scale {plan.settings.name}; allowed: {allowed}")
     digest = plan.report_digest if report else plan.results_digest(experiment)
+    if drawings:
+        digest = plan.drawings_digest
     if kind is not None:
         allowed = [name for name in plan.grid.cells if plan.settings.experiments[name].kind == kind]
         if arguments.name not in allowed:

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--folder", type=Path, help="output folder (default: verdicts in that of the scale)")
     arguments = parser.parse_args(argv)
     results = given_results(arguments)
-    plan = load_plan(arguments, report=True)
+    plan = load_plan(arguments, drawings=True)
     if results is None:
         results = read_results(plan.folder / "results.parquet")
     names = [name for name in (f"table{number:02d}" for number in TABLES) if name in plan.grid.cells]
