@@ -11,6 +11,7 @@ from scipy import stats
 from elf.errors import ElfError
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ def paired_difference(baseline: pd.Series, other: pd.Series) -> Difference:
 def _p_value(differences: np.ndarray) -> float:
     if differences.size < 2:
         return math.nan
-    if np.ptp(differences) == 0:
-        return 1.0 if differences[0] == 0 else 0.0
+    # Accuracies are fractions of whole numbers: what is closer than this differs by rounding alone.
+    if np.ptp(differences) < ROUNDING:
+        return 1.0 if abs(differences[0]) < ROUNDING else 0.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
