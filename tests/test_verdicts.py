@@ -111,7 +111,9 @@ def test_claims_of_the_paper_stand_beside_the_measured_ones(written):
     assert list(overview) == list("1234567")
     assert overview["4"][0] == "supported"
     assert overview["5"] == ["supported", "not testable"]
-    assert re.fullmatch(r"supported, from \d+ of \d+ pairs", overview["4"][1])
+    # Of some claims not all pairs were run.
+    assert re.fullmatch(r"supported(, from \d+ of \d+ pairs)?", overview["4"][1])
+    assert any(re.fullmatch(r".*, from \d+ of \d+ pairs", measured) for _, measured in overview.values())
     assert "Table 9: CIFAR-100, IPC 1, MTT" in written["claims.md"]
 
 
