@@ -174,20 +174,20 @@ TABLE_ENDINGS = ["md", "tex", "csv", "html"]
 FIGURE_ENDINGS = ["pdf", "png", "svg", "csv"]
 
 
+def drawing(name, endings):
+    kind = PLAN.settings.experiments[name].kind
+    return [f"{PLAN.folder}/{kind}s/{name}.{ending}" for ending in endings]
+
+
 def drawings(kind, endings):
     """Return the files of all tables or figures of the scale."""
     names = [name for name in GRID.cells if PLAN.settings.experiments[name].kind == kind]
-    return [f"{PLAN.folder}/{kind}s/{name}.{ending}" for name in names for ending in endings]
+    return [file for name in names for file in drawing(name, endings)]
 
 
 # Files by table or figure.
-DRAWINGS = {
-    name: [f"{PLAN.folder}/{kind}s/{name}.{ending}" for ending in endings]
-    for kind, endings in (("table", TABLE_ENDINGS), ("figure", FIGURE_ENDINGS))
-    for name in GRID.cells
-    if PLAN.settings.experiments[name].kind == kind
-}
-
+ENDINGS = {"table": TABLE_ENDINGS, "figure": FIGURE_ENDINGS}
+DRAWINGS = {name: drawing(name, ENDINGS[PLAN.settings.experiments[name].kind]) for name in GRID.cells}
 
 # The numbers that the paper prints.
 PRINTED = [path.relative_to(PROJECT).as_posix() for path in sorted(PROJECT.glob("elf/results/paper/*.csv"))]

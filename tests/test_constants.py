@@ -20,21 +20,12 @@ from elf.specs.dataset import DatasetSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.stages.export import read_for_export
 
+pytestmark = pytest.mark.usefixtures("small_process")
+
 RECIPE = {
     **{"iterations": 2, "lr": 1.0, "momentum": 0.5, "batch_real": 8, "align_corners": False},
     "augmentation": "color_crop_cutout_flip_scale_rotate",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_process():
-    """Commands change PyTorch's settings for their process; here it is that of the tests."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ELF_DEVICE", "cpu")
-        yield
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

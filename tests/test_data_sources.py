@@ -555,11 +555,8 @@ class TestRealImages:
         assert normalised.mean((0, 2, 3)).abs().max() < 0.02
         assert (normalised.std((0, 2, 3)) - 1).abs().max() < 0.01
 
-    def test_tiny_imagenet_subset(self, shared_data):
-        location = shared_data / "tiny-imagenet-subset"
-        if not location.is_dir():
-            pytest.skip(f"no {location}")
-        dataset = read("parquet", location, side=64, name="tiny-imagenet-subset")
+    def test_tiny_imagenet_subset(self, tiny_subset):
+        dataset = read("parquet", tiny_subset, side=64, name="tiny-imagenet-subset")
         assert dataset.class_names[0] == "n01443537" and dataset.class_names[24] == "n02085620"
         assert dataset.train.labels.bincount().tolist() == [500] * 25
         assert dataset.test.labels.bincount().tolist() == [50] * 25
@@ -573,14 +570,19 @@ VALIDATION_LAYOUTS = ("flat with annotations", "class folders", "class folders u
 
 
 @pytest.fixture(scope="module")
-def some_tiny_rows(shared_data):
-    """Some rows of each split of Tiny ImageNet as the parquet files hold them: encoded image and label."""
+def tiny_subset(shared_data):
     location = shared_data / "tiny-imagenet-subset"
     if not location.is_dir():
-        pytest.skip(f"no {location}")
+        pytest.skip(f"there is no {location}; ELF_TEST_DATA_DIR names the folder that has it")
+    return location
+
+
+@pytest.fixture(scope="module")
+def some_tiny_rows(tiny_subset):
+    """Some rows of each split of Tiny ImageNet as the parquet files hold them: encoded image and label."""
     rows = {}
     for split in ("train", "test"):
-        (file,) = location.glob(f"{split}-*.parquet")
+        (file,) = tiny_subset.glob(f"{split}-*.parquet")
         table = pq.read_table(file)
         image, label = (next(n for n in names if n in table.column_names) for names in (("img", "image"), ("label",)))
         labels = np.asarray(table.column(label))

@@ -35,6 +35,8 @@ from elf.stages import inputs as stage_inputs
 from elf.stages.code import train_expert_code
 from elf.stages.train_expert import train_expert
 
+pytestmark = pytest.mark.usefixtures("small_process")
+
 NETWORK, CLASSES, SIDE = "convnet-w4-d2-in", 3, 16
 
 
@@ -202,17 +204,6 @@ def test_killed_and_started_again_is_bit_identical(kills, every):
 
 
 # --- the command -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_process():
-    """Commands change PyTorch's settings for their process; here it is that of the tests."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ELF_DEVICE", "cpu")
-        yield
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

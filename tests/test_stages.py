@@ -38,6 +38,8 @@ from elf.stages.extract_features import BATCH, extract_features
 from elf.stages.plan import Plan, make_plan
 from elf.training import accuracy, train
 
+pytestmark = pytest.mark.usefixtures("small_process")
+
 SCALE = """\
 description: tiny scale of the tests
 methods: [dm, random]
@@ -160,18 +162,6 @@ def run(arguments) -> int:
 def identifiers(folder: Path) -> dict[str, str]:
     files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".parquet")]
     return {str(path.relative_to(folder)): read_manifest(path)["id"] for path in files}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_process():
-    """Commands change PyTorch's settings for their process; here it is that of the tests."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ELF_DEVICE", "cpu")
-        patch.delenv("ELF_CHECKPOINT_SECONDS", raising=False)
-        yield
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

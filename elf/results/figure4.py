@@ -20,22 +20,9 @@ def data(cells: list[Cell]) -> pd.DataFrame:
 def render(cells: pd.DataFrame, results: pd.DataFrame, about: dict) -> dict[str, bytes]:
     """Draw Figure 4, a panel a network, because intervals of several in one would hide each other.
 
-    Parameters
-    ----------
-    cells, results : DataFrame
-        As for :func:`elf.results.columns.gather`.
-    about : dict
-        ``title``, ``scale``, ``stand_ins``, ``seeds``.
-
-    Returns
-    -------
-    dict
-        Extension (``pdf``, ``png``, ``svg``, ``csv``) to content; the CSV holds exactly what is drawn.
+    See :func:`elf.results.plotting.render`.
     """
-    gathered = gather(cells, results)
-    frame = data(gathered)
-    with plotting.style():
-        return {**plotting.save(_draw(frame, gathered, about)), "csv": plotting.data_csv(frame)}
+    return plotting.render(gather(cells, results), about, data, _draw)
 
 
 def _draw(frame: pd.DataFrame, cells: list[Cell], about: dict):

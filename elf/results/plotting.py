@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import matplotlib
 import numpy as np
@@ -193,6 +193,35 @@ def subject(cells: list[Cell]) -> str:
 def prefix(cell: Cell, cells: list[Cell]) -> str:
     """Return what names the method of a cell where a figure has several: ``DM ``, otherwise nothing."""
     return f"{method_label(cell['method'])} " if len({other["method"] for other in cells}) > 1 else ""
+
+
+def render(
+    cells: list[Cell],
+    about: dict,
+    data: Callable[[list[Cell]], pd.DataFrame],
+    draw: Callable[[pd.DataFrame, list[Cell], dict], Figure],
+) -> dict[str, bytes]:
+    """Return a figure in all formats, with what it shows.
+
+    Parameters
+    ----------
+    cells : list of Cell
+        As :func:`elf.results.columns.gather` gives them.
+    about : dict
+        ``title``, ``scale``, ``stand_ins``, ``seeds``.
+    data : callable
+        From the cells to the points that are drawn.
+    draw : callable
+        From points, cells and ``about`` to the figure.
+
+    Returns
+    -------
+    dict
+        Extension (``pdf``, ``png``, ``svg``, ``csv``) to content; the CSV holds exactly what is drawn.
+    """
+    frame = data(cells)
+    with style():
+        return {**save(draw(frame, cells, about)), "csv": data_csv(frame)}
 
 
 def save(figure: Figure) -> dict[str, bytes]:
