@@ -1,14 +1,19 @@
 """What a result was made from: its file and those before it, as their manifests say."""
 
-import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+
+import safetensors
 
 from elf.artifacts.manifest import Manifest, damaged, read_manifest
 from elf.errors import ElfError
 
 THERE, MISSING, CHANGED, UNREADABLE = "there", "not on this disk", "in another state by now", "unreadable"
 """States of a file that a result was made from."""
+
+BYTES = {"U8": 1, "BOOL": 1, "BF16": 2, "F16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
+"""Of one number, by what safetensors calls its format."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,13 @@ def read_sizes(path: Path) -> dict[str, TensorSize]:
         If the header is none.
     """
     try:
-        with open(path, "rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        return {
-            name: TensorSize(entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        with safetensors.safe_open(path, framework="np") as file:
+            names = file.keys()
+            return {name: _size(file.get_slice(name)) for name in names}
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise damaged(path, error) from error
+
+
+def _size(part) -> TensorSize:
+    shape = tuple(part.get_shape())
+    return TensorSize(part.get_dtype(), shape, BYTES[part.get_dtype()] * prod(shape))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from elf.artifacts.manifest import Manifest, damaged, read_manifest
-from elf.artifacts.tensors import tensor_checksum
+from elf.artifacts.tensors import verify
 from elf.errors import ElfError
 
 FORMATS = {
@@ -61,9 +61,7 @@ def map_tensors(path: Path, kind: str, names: Iterable[str]) -> tuple[dict[str, 
         tensors = {name: _tensor(content, start, **header[name]) for name in names}
     except (OSError, ValueError, TypeError, KeyError, struct.error) as error:
         raise damaged(path, error) from error
-    for name, tensor in tensors.items():
-        if manifest["checksums"].get(name) != tensor_checksum(tensor):
-            raise damaged(path, f"the checksum of {name} does not fit")
+    verify(path, tensors, manifest)
     return tensors, manifest
 
 

@@ -60,10 +60,15 @@ def read_tensors(path: Path, kind: str, names: Iterable[str] | None = None) -> t
             tensors = {name: file.get_tensor(name) for name in wanted}
     except (OSError, safetensors.SafetensorError) as error:
         raise damaged(path, error) from error
+    verify(path, tensors, manifest)
+    return tensors, manifest
+
+
+def verify(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> None:
+    """Raise an error if a tensor of a file is not the one that its manifest has the checksum of."""
     for name, tensor in tensors.items():
         if manifest["checksums"].get(name) != tensor_checksum(tensor):
             raise damaged(path, f"the checksum of {name} does not fit")
-    return tensors, manifest
 
 
 def tensor_checksum(tensor: torch.Tensor) -> str:
