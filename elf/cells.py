@@ -7,6 +7,7 @@ from itertools import product
 from elf.config import TRAINING_RECIPES, Block, Settings
 from elf.errors import ElfError
 from elf.networks.names import NetworkName, feature_shape, matching_teacher, parse
+from elf.results.labels import FULL_DATA
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
@@ -17,9 +18,6 @@ TEACHER_SEED = 3407
 
 DISTILLATION_SEED = 0
 """The paper evaluates one synthetic set per setting."""
-
-FULL_DATA = "full-data"
-"""What stands in the column of the methods where a network was trained on all real images."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+FULL_DATA = "full-data"
+"""What stands in the column of the methods where a network was trained on all real images."""
+
 METHOD_LABELS = {
     "dm": "DM",
     "dsa": "DSA",
@@ -9,7 +12,7 @@ METHOD_LABELS = {
     "tesla": "TESLA",
     "frepo": "FrePo",
     "random": "Random real images",
-    "full-data": "Full data",
+    FULL_DATA: "Full data",
     "herding": "Herding",
     "k-center": "k-center",
     "k-means": "k-means",

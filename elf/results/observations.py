@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from elf.results.columns import Cell
-from elf.results.printed import FULL_DATA, SETTING, read_printed
+from elf.results.labels import FULL_DATA
+from elf.results.printed import SETTING, read_printed
 from elf.results.statistics import Summary, published
 
 PRINTED_SEEDS = 5

@@ -8,6 +8,7 @@ import pandas as pd
 
 from elf.errors import ElfError
 from elf.networks.names import NetworkName, matching_teacher
+from elf.results.labels import FULL_DATA
 
 TABLES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12)
 """Tables of accuracies; Table 10 lists epochs."""
@@ -23,9 +24,6 @@ SETTING = (
     "paper_teacher_network",
 )
 """What the paper calls a run: two numbers that agree on these columns should be equal."""
-
-FULL_DATA = "full-data"
-"""What stands in the column of the methods where a network was trained on all real images."""
 
 DATASETS = {
     ("CIFAR-10", "0"): "cifar10",

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from elf.results.labels import dataset_label, method_label, network_label, objective_label, value_label
-from elf.results.printed import FULL_DATA
+from elf.results.labels import FULL_DATA, dataset_label, method_label, network_label, objective_label, value_label
 
 
 def setting_texts(row: Mapping) -> dict[str, str]:

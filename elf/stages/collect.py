@@ -5,10 +5,10 @@ from pathlib import Path
 
 from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
-from elf.cells import FULL_DATA
 from elf.errors import ElfError
 from elf.fingerprint import fingerprint
 from elf.grid import Grid
+from elf.results.labels import FULL_DATA
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
