@@ -1,6 +1,7 @@
 # The whole study: from real images to tables, figures and a report.
 #
 #   snakemake --profile profiles/local                       everything at the scale of config/config.yaml
+#   snakemake --profile slurm all_tables                     on a cluster; also slurm-gpu4 and workstation
 #   snakemake --profile profiles/local table05 figure3       some of it
 #   snakemake --profile profiles/local --config scale=laptop another scale
 
@@ -44,12 +45,20 @@ include: "rules/evaluations.smk"
 include: "rules/results.smk"
 
 
+# Seconds each: on a cluster they run where Snakemake runs.
 localrules:
     all,
     all_tables,
     all_figures,
     verdicts,
     report,
+    draw_contact_sheet,
+    collect_experiment,
+    collect_results,
+    draw_table,
+    draw_figure,
+    compare_with_paper,
+    write_report,
 
 
 rule all:

@@ -13,7 +13,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from elf.errors import ElfError
 from elf.files import write_bytes
+from elf.time_limit import TimeLimit
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +31,20 @@ class Checkpoint:
         Digest of all that determines the job: its specification, its inputs and its code. A file that
         carries another key is not loaded.
     interval_seconds : float
-        Least time between two saves by :meth:`save_if_due`.
+        Least time between two saves by :meth:`save_if_due`: what a job loses that is killed, but for the step at hand.
+    time_limit : TimeLimit, optional
+        When the job will be killed.
     """
 
-    def __init__(self, path: Path, key: str, interval_seconds: float = 300) -> None:
+    def __init__(
+        self, path: Path, key: str, interval_seconds: float = 300, time_limit: TimeLimit | None = None
+    ) -> None:
         self.path = Path(path)
         self.key = key
         self.interval_seconds = interval_seconds
-        self._saved_at = time.monotonic()
+        self.time_limit = time_limit or TimeLimit(None)
+        self._saved_at = self._called_at = time.monotonic()
+        self._longest_step = 0.0
 
     def load(self) -> dict[str, Tensor] | None:
         """Return the saved tensors, on the CPU; None where there is no intact file with the same key.
@@ -62,15 +70,25 @@ class Checkpoint:
         return state
 
     def save_if_due(self, make_state: Callable[[], dict[str, Tensor]]) -> None:
-        """Save what ``make_state`` returns if the last save, or the start, is long enough ago.
+        """Save what ``make_state`` returns if the last save, or the start, is long enough ago; call it at every step.
 
         Raises
         ------
         ElfError
-            If the file cannot be written.
+            If the file cannot be written; or if the job's time is nearly up, after a save.
         """
-        if time.monotonic() - self._saved_at >= self.interval_seconds:
+        now = time.monotonic()
+        self._longest_step = max(self._longest_step, now - self._called_at)
+        if self.time_limit.is_near(self._longest_step):
             self.save_now(make_state)
+            raise ElfError(
+                f"stopped {self.time_limit.seconds_left:.0f} s before the job's time limit, with everything saved in "
+                f"{self.path}; it goes on from there when it is started again"
+            )
+        if now - self._saved_at >= self.interval_seconds:
+            self.save_now(make_state)
+        # After the save, whose time is no step's.
+        self._called_at = time.monotonic()
 
     def save_now(self, make_state: Callable[[], dict[str, Tensor]]) -> None:
         """Save what ``make_state`` returns; the former file stays in place until the new one is complete.
@@ -83,7 +101,14 @@ class Checkpoint:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in make_state().items()}
         metadata = {"key": self.key, "digest": _digest(state)}
         # In memory first: safetensors' own writer hides a full disk behind an error of its own.
-        write_bytes(self.path, safetensors.torch.save(state, metadata=metadata))
+        content = safetensors.torch.save(state, metadata=metadata)
+        try:
+            write_bytes(self.path, content)
+        except ElfError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            # A node that was cut off may still run this job: it ended, and removed the half-written files of both.
+            write_bytes(self.path, content)
         self._saved_at = time.monotonic()
 
     def remove(self) -> None:

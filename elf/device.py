@@ -1,14 +1,21 @@
 """The one place that decides on the device, its threads and its arithmetic."""
 
 import ctypes
+import logging
 import os
 import platform
 import resource
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from elf.errors import ElfError
+
+log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -20,7 +27,8 @@ def pick_device(name: str | None = None) -> torch.device:
     ----------
     name : {"auto", "cpu", "cuda"} or None
         None reads the environment variable ``ELF_DEVICE`` (default ``auto``). ``auto`` is a GPU where
-        PyTorch finds one, otherwise the CPU.
+        PyTorch finds one, otherwise the CPU. With ``ELF_OWN_GPU=1`` it is a GPU for this process alone, for which
+        it waits; inside a SLURM job the GPU is the one that SLURM assigned.
 
     Returns
     -------
@@ -41,7 +49,40 @@ def pick_device(name: str | None = None) -> torch.device:
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and os.environ.get("SLURM_JOB_ID") and os.environ.get("CUDA_VISIBLE_DEVICES"):
+            log.warning("SLURM assigned a GPU, but PyTorch finds none: computing on the CPU")
+    if name == "cuda" and os.environ.get("ELF_OWN_GPU") == "1" and "SLURM_JOB_ID" not in os.environ:
+        return torch.device(name, _take_gpu())
     return torch.device(name)
+
+
+_held: list[FileLock] = []
+"""Locks end with the process, however it ends."""
+
+
+def _take_gpu() -> int:
+    """Lock a GPU that no other process of this user has locked, and return its index; wait until there is one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # Two processes can see the same GPU under different indices.
+    names = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+    folder = Path(tempfile.gettempdir()) / f"elf-gpus-of-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ElfError(f"{folder} belongs to somebody else; set TMPDIR to a folder of your own")
+    told = False
+    while True:
+        for index, name in enumerate(names):
+            lock = FileLock(folder / f"{name.strip()}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            _held.append(lock)
+            return index
+        if not told:
+            log.info("waiting for one of %s GPUs to be free", len(names))
+            told = True
+        time.sleep(1)
 
 
 def prepare(threads: int | None, device: torch.device) -> None:
@@ -68,6 +109,8 @@ def prepare(threads: int | None, device: torch.device) -> None:
     _keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.init()
+        if device.index is not None:
+            torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)
 
 

@@ -88,7 +88,7 @@ def train(
     split_batch_norm(network, recipe.batch_norm_splits)
     passes = recipe.passes if until_pass is None else min(until_pass, recipe.passes)
     state = checkpoint.load() if checkpoint else None
-    first_pass = 0 if state is None else int(state["next_pass"])
+    first_pass, first_step = (0, 0) if state is None else (int(state["pass"]), int(state["step"]))
     momenta: dict[str, Tensor] = {}
     if state is not None:
         momenta = _restore(state, network, order_generator, augmentation_generator)
@@ -100,7 +100,13 @@ def train(
             torch.manual_seed(dropout.initial_seed())
             network.train()
             loss = torch.zeros((), device=images.device)
-            for positions in torch.randperm(len(images), generator=order_generator).split(recipe.batch_size):
+            check = partial(_check_finite, network, loss, pass_index, recipe.lr)
+            save = partial(_state, network, momenta, loss, order_generator.get_state(), augmentation_generator)
+            steps = torch.randperm(len(images), generator=order_generator).split(recipe.batch_size)
+            if first_step:
+                loss += state["loss"].to(loss.device)
+                _restore_dropout(state, images.device)
+            for step, positions in enumerate(steps[first_step:], start=first_step + 1):
                 batch = positions.to(images.device, non_blocking=True)
                 batch_images = augment(
                     images.index_select(0, batch) if isinstance(images, Tensor) else images[positions],
@@ -114,11 +120,13 @@ def train(
                 batch_loss.backward()
                 _step(network, momenta, recipe, pass_index)
                 loss += batch_loss.detach() * (len(batch) / len(images))
+                if checkpoint and step < len(steps):
+                    checkpoint.save_if_due(partial(save, pass_index, step, check))
+            first_step = 0
             if pass_index == recipe.drop_after:
                 # The official code makes a new optimiser for the lower rate, which forgets the momentum.
                 momenta.clear()
 
-            check = partial(_check_finite, network, loss, pass_index, recipe.lr)
             if (pass_index + 1) % PASSES_BETWEEN_CHECKS == 0 or pass_index + 1 == passes:
                 check()
             if progress:
@@ -126,8 +134,8 @@ def train(
             if after_pass:
                 after_pass(pass_index)
             if checkpoint:
-                generators = (order_generator, augmentation_generator)
-                checkpoint.save_if_due(partial(_state, network, momenta, *generators, pass_index + 1, check))
+                save = partial(_state, network, momenta, loss, order_generator.get_state(), augmentation_generator)
+                checkpoint.save_if_due(partial(save, pass_index + 1, 0, check))
 
 
 @torch.inference_mode()
@@ -186,19 +194,26 @@ def _step(network: nn.Module, momenta: dict[str, Tensor], recipe: TrainingRecipe
 def _state(
     network: nn.Module,
     momenta: dict[str, Tensor],
-    order_generator: torch.Generator,
+    loss: Tensor,
+    order: Tensor,
     augmentation_generator: torch.Generator,
-    next_pass: int,
+    pass_index: int,
+    step: int,
     check: Callable[[], None],
 ) -> dict[str, Tensor]:
-    """Collect all that a continued run needs, after a check that it is worth continuing."""
+    """Collect all that a run needs to continue, after a check that it is worth continuing.
+
+    ``order`` is the state of its generator before the pass, of which ``step`` steps are done: the order of the
+    images is drawn again.
+    """
     check()
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     state |= {f"momentum.{name}": momentum for name, momentum in momenta.items()}
-    state["order_generator"] = order_generator.get_state()
-    state["augmentation_generator"] = augmentation_generator.get_state()
-    state["next_pass"] = torch.tensor(next_pass)
-    return state
+    state |= {"order_generator": order, "augmentation_generator": augmentation_generator.get_state(), "loss": loss}
+    state |= {"dropout": torch.get_rng_state()}
+    if loss.device.type == "cuda":
+        state["dropout_cuda"] = torch.cuda.get_rng_state(loss.device)
+    return state | {"pass": torch.tensor(pass_index), "step": torch.tensor(step)}
 
 
 def _restore(
@@ -213,6 +228,12 @@ def _restore(
     augmentation_generator.set_state(state["augmentation_generator"])
     device = next(network.parameters()).device
     return {name: momentum.to(device, copy=True) for name, momentum in _with_prefix(state, "momentum.").items()}
+
+
+def _restore_dropout(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["dropout"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["dropout_cuda"], device)
 
 
 def _with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

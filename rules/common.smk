@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 PROJECT = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(PROJECT))
 
+from elf.claim import STARTED_BY, claim, runs_jobs, this_process
 from elf.config import Top
 from elf.config_reading import known_keys
 from elf.data.sources.layouts import source_state as state_of_files
@@ -21,7 +23,11 @@ from elf.stages import code
 from elf.stages.plan import make_plan
 
 # Jobs call 'python': it must be the one that runs Snakemake, also where its environment is not activated.
-shell.prefix(f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; ')
+PYTHON_FOLDER = shlex.quote(str(Path(sys.executable).parent))
+# Who says how many GPUs there are wants one for each job.
+OWN_GPU = int("gpu" in workflow.resource_settings.resources)
+EXPORTED = f'PATH={PYTHON_FOLDER}:"$PATH" {STARTED_BY}={this_process()} ELF_OWN_GPU={OWN_GPU}'
+shell.prefix(f"set -euo pipefail; export {EXPORTED}; ")
 
 try:
     known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")
@@ -29,6 +35,13 @@ try:
 except ElfError as error:
     # A WorkflowError is printed without a traceback.
     raise WorkflowError(f"configuration error: {error}") from None
+
+# Not in the Snakemakes that jobs of a cluster start.
+if workflow.is_main_process and runs_jobs(sys.argv[1:]):
+    try:
+        claim(PLAN.settings.name, logger.info)
+    except ElfError as error:
+        raise WorkflowError(str(error)) from None
 
 GRID = PLAN.grid
 

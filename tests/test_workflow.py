@@ -166,18 +166,12 @@ def test_a_killed_run_continues_to_the_same_results(fresh, finished, kill):
     kill(process)
     assert not (fresh.results / ELF_SHARD).exists()
 
-    locked = fresh.run(target)
-    assert locked.status != 0
-    assert "--unlock" in locked.output
-    assert fresh.run("--unlock").status == 0
-
     process = fresh.start(target)
     shard = fresh.results / ELF_SHARD
     resume = shard.with_name(f".{shard.name}.seed0.resume")
     wait_for(resume.exists, process)
     kill(process)
     assert not shard.exists()
-    assert fresh.run("--unlock").status == 0
     between = fresh.content_ids()
 
     ended = fresh.run(target)
@@ -234,7 +228,7 @@ def test_a_second_run_on_the_same_folder_is_refused(workflow):
     finally:
         os.killpg(first.pid, signal.SIGCONT)
     assert second.status != 0
-    assert "cannot be locked" in second.output
+    assert f"the scale tiny is being run by process {first.pid}" in second.output
     output, _ = first.communicate(timeout=300)
     assert first.returncode == 0, output
     assert (workflow.results / picture).is_file()

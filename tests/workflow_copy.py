@@ -20,7 +20,7 @@ from conftest import PROJECT
 
 # Characters that need quotes in shells, and one that is not ASCII.
 FOLDER = "it's a cöpy"
-COPIED = ("Snakefile", "rules", "config", "profiles", "elf", "envs", "pyproject.toml")
+COPIED = ("Snakefile", "rules", "config", "profiles", "slurm", "elf", "envs", "pyproject.toml")
 
 TINY = """\
 description: tiny scale of the tests
@@ -165,27 +165,37 @@ class WorkflowCopy:
 
     def read_manifests(self) -> dict[str, dict]:
         """Return the manifest of every artifact, by path below the results."""
-        from elf.artifacts.manifest import read_manifest
-
-        files = [file for ending in ("safetensors", "parquet") for file in self.results.rglob(f"[!.]*.{ending}")]
-        return {file.relative_to(self.results).as_posix(): read_manifest(file) for file in files}
+        return read_manifests(self.results)
 
     def content_ids(self) -> dict[str, str]:
         """Return what does not depend on the time of the run: identifiers, and accuracies of evaluations."""
-        import pyarrow.parquet
-
-        content = {}
-        for path, manifest in self.read_manifests().items():
-            if path.endswith(".parquet"):
-                rows = pyarrow.parquet.read_table(self.results / path).to_pylist()
-                timeless = [{k: v for k, v in row.items() if k not in MEASURED} for row in rows]
-                content[path] = str(sorted(timeless, key=str))
-            else:
-                content[path] = manifest["id"]
-        return content
+        return content_ids(self.results)
 
 
 MEASURED = ("train_seconds", "peak_memory_bytes")
+
+
+def read_manifests(results: Path) -> dict[str, dict]:
+    """Return the manifest of every artifact of a scale, by path below its results."""
+    from elf.artifacts.manifest import read_manifest
+
+    files = [file for ending in ("safetensors", "parquet") for file in results.rglob(f"[!.]*.{ending}")]
+    return {file.relative_to(results).as_posix(): read_manifest(file) for file in files}
+
+
+def content_ids(results: Path) -> dict[str, str]:
+    """Return what does not depend on the time of the run: identifiers, and accuracies of evaluations."""
+    import pyarrow.parquet
+
+    content = {}
+    for path, manifest in read_manifests(results).items():
+        if path.endswith(".parquet"):
+            rows = pyarrow.parquet.read_table(results / path).to_pylist()
+            timeless = [{k: v for k, v in row.items() if k not in MEASURED} for row in rows]
+            content[path] = str(sorted(timeless, key=str))
+        else:
+            content[path] = manifest["id"]
+    return content
 
 
 @dataclass(frozen=True)
@@ -217,7 +227,9 @@ def make_copy(parent: Path) -> WorkflowCopy:
     folder.mkdir(parents=True)
     for name in COPIED:
         source = PROJECT / name
-        if source.is_dir():
+        if source.is_symlink():
+            (folder / name).symlink_to(source.readlink())
+        elif source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, folder / name)

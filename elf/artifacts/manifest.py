@@ -99,6 +99,20 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
     return manifest
 
 
+def is_made(path: Path, manifest: Manifest) -> bool:
+    """Return whether a file is there that says of itself that it was made of the same and holds the same.
+
+    Then another run of the same job was faster, one on a node that was cut off, for instance. Its file should stay:
+    a newer one would look as if it came after what was made from the first.
+    """
+    try:
+        there = read_manifest(path)
+    except ElfError:
+        return False
+    same = ("kind", "spec", "inputs", "code", "versions", "id")
+    return {key: there.get(key) for key in same} == {key: manifest[key] for key in same}
+
+
 def identifier(checksums: Mapping[str, str]) -> str:
     return hashlib.sha256(canonical_json(dict(checksums)).encode()).hexdigest()[:IDENTIFIER_LENGTH]
 

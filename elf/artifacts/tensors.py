@@ -8,17 +8,22 @@ import safetensors
 import safetensors.torch
 import torch
 
-from elf.artifacts.manifest import MANIFEST, Manifest, damaged, read_manifest, sealed
+from elf.artifacts.manifest import MANIFEST, Manifest, damaged, is_made, read_manifest, sealed
 from elf.errors import ElfError
 from elf.files import atomic
 from elf.specs.base import canonical_json
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> Manifest:
-    """Write tensors and their manifest into one safetensors file; return the manifest with its identifier."""
+    """Write tensors and their manifest into one safetensors file; return the manifest with its identifier.
+
+    An intact file of the same job with the same content stays as it is.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     checksums = {name: tensor_checksum(tensor) for name, tensor in tensors.items()}
     manifest = sealed(manifest, checksums)
+    if is_made(path, manifest) and _is_intact(path, manifest):
+        return manifest
     with atomic(path) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary, metadata={MANIFEST: canonical_json(manifest)})
@@ -62,6 +67,14 @@ def read_tensors(path: Path, kind: str, names: Iterable[str] | None = None) -> t
         raise damaged(path, error) from error
     verify(path, tensors, manifest)
     return tensors, manifest
+
+
+def _is_intact(path: Path, manifest: Manifest) -> bool:
+    try:
+        read_tensors(path, manifest["kind"])
+    except ElfError:
+        return False
+    return True
 
 
 def verify(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> None:

@@ -1,5 +1,6 @@
 """Collect the evaluation shards that the grid asks for into one table, a row for each seed."""
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +180,12 @@ def rows_of(
     return rows, {f"synthetic set {name}": manifest for name, manifest in synthetic.items()}
 
 
+def remove_seed_states(shard: Path) -> None:
+    """Remove what an evaluation on a cluster kept of its finished seeds, in case that another of its group failed."""
+    for state in shard.parent.glob(f".{glob.escape(shard.name)}.seed*.resume"):
+        state.unlink(missing_ok=True)
+
+
 def main(argv: list[str]) -> None:
     """Run the stage from the command line."""
     parser = arguments_of_scale("collect", __doc__, results="output")
@@ -190,4 +197,7 @@ def main(argv: list[str]) -> None:
     spec = {"scale": plan.settings.name, "experiment": arguments.experiment, "partial": arguments.partial}
     manifest = describe("results", spec, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={})
     write_table(arguments.results, rows, RESULTS, manifest, MEASURED)
+    if not arguments.partial:
+        for path in plan.collected(arguments.experiment).evaluations:
+            remove_seed_states(plan.folder / path)
     print(f"{arguments.results}: {len(rows)} rows from {len({row['shard'] for row in rows})} files")

@@ -134,8 +134,11 @@ def main(argv: list[str]) -> None:
         "code_id": manifest["code_id"],
     }
     write_table(arguments.shard, [row | made_from for row in rows], SHARD, manifest, MEASURED)
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    # A cluster makes shards in groups, and Snakemake deletes what a group has finished when another of its jobs
+    # fails: there the states of the seeds stay until the shard is collected.
+    if not job.on_cluster:
+        for checkpoint in checkpoints:
+            checkpoint.remove()
 
 
 def _row(spec, seed, images, labels, targets, test, checkpoint, device) -> dict:
@@ -151,6 +154,5 @@ def _row(spec, seed, images, labels, targets, test, checkpoint, device) -> dict:
             "train_seconds": torch.tensor(time.monotonic() - started, dtype=torch.float64),
             "peak_memory_bytes": torch.tensor(peak_memory_bytes(device)),
         }
-        if len(spec.seeds) > 1:
-            checkpoint.save_now(lambda: finished)
+        checkpoint.save_now(lambda: finished)
     return {"seed": seed} | {name: value.item() for name, value in finished.items()}

@@ -16,6 +16,7 @@ from elf import device as devices
 from elf.checkpoints import Checkpoint
 from elf.errors import ElfError
 from elf.specs.base import Spec, canonical_json
+from elf.time_limit import time_limit
 
 SpecType = TypeVar("SpecType", bound=Spec)
 
@@ -53,6 +54,8 @@ class Job:
         Where to compute.
     code : str
         Fingerprint of the code that runs.
+    on_cluster : bool
+        Whether SLURM runs it.
     """
 
     def __init__(self, arguments: argparse.Namespace, code: str) -> None:
@@ -65,6 +68,8 @@ class Job:
         devices.prepare(arguments.threads, self.device)
         self.code = code
         self._started = time.monotonic()
+        self.on_cluster = "SLURM_JOB_ID" in os.environ
+        self._time_limit = time_limit()
 
     def checkpoint(self, path: Path, *parts: str) -> Checkpoint:
         """Return the place beside ``path`` where an interrupted job continues.
@@ -77,7 +82,8 @@ class Job:
             Everything that determines the result besides the code: specification, identifiers of inputs.
         """
         key = hashlib.sha256(canonical_json([self.code, torch.__version__, self.device.type, *parts]).encode())
-        return Checkpoint(path.with_name(f".{path.name}.resume"), key.hexdigest(), _seconds_between_checkpoints())
+        file = path.with_name(f".{path.name}.resume")
+        return Checkpoint(file, key.hexdigest(), _seconds_between_checkpoints(), self._time_limit)
 
     def measured(self) -> dict:
         """Return what the manifest says about the run so far."""

@@ -1,0 +1,232 @@
+"""A scale is run by one Snakemake at a time, and the next clears up after one that was killed."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import PROJECT
+
+from elf import leftovers
+from elf.claim import FOLDER, STARTED_BY, claim, runs_jobs
+from elf.errors import ElfError
+
+CLAIM = """
+import sys
+from elf.claim import claim
+claim("smoke", print)
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty folder in which Snakemake was started, on a machine without SLURM."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(leftovers.shutil, "which", lambda program: None)
+    return tmp_path
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Function that starts a process which claims the scale and keeps it until its input ends."""
+    started = []
+
+    def start(program: str = CLAIM, **changes: str) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PATH": str(tmp_path / "nothing"), **changes}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([sys.executable, "-c", program], env=environment, text=True, **pipes)
+        started.append(process)
+        assert process.stdout.readline() == "claimed\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_start_is_told_who_runs_the_scale(start):
+    first = start()
+    with pytest.raises(
+        ElfError, match=rf"the scale smoke is being run by process {first.pid} on {socket.gethostname()}"
+    ):
+        claim("smoke", print)
+    claim("laptop", print)
+
+
+def test_after_a_run_that_ended_nothing_is_cleared_up(start):
+    process = start()
+    process.communicate("")
+    assert process.returncode == 0
+    lines = []
+    claim("smoke", lines.append)
+    assert lines == []
+
+
+def test_locks_of_a_killed_run_are_removed_and_no_others(start, project):
+    locks = project / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    (locks / "0.input.lock").write_text("results/smoke/a\nresults/smoke/b\n")
+    (locks / "0.output.lock").write_text("results/smoke/c\n")
+    (locks / "1.output.lock").write_text("results/laptop/c\n")
+    start().kill()
+    lines = []
+    _claim_once_free(lines)
+    assert [path.name for path in locks.iterdir()] == ["1.output.lock"]
+    assert "which was killed" in lines[0]
+
+
+def test_a_run_that_was_killed_on_another_machine_is_left_to_the_user(start, project):
+    start().kill()
+    path = project / FOLDER / "smoke.claim"
+    content = json.loads(path.read_text()) | {"host": "elsewhere"}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ElfError, match=rf"on elsewhere since .*delete {FOLDER}/smoke.claim and start again"):
+        _claim_once_free([])
+
+
+def test_a_claim_that_was_cut_short_claims_nothing(project):
+    (project / FOLDER).mkdir(parents=True)
+    (project / FOLDER / "smoke.claim").write_text('{"host": "els')
+    claim("smoke", print)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(project):
+    (project / ".snakemake").write_text("a file where a folder should be")
+    with pytest.raises(ElfError, match=r"smoke.claim: cannot be written: "):
+        claim("smoke", print)
+
+
+def test_jobs_that_a_killed_run_left_are_ended_and_no_others(start, project):
+    killed = start()
+    process = json.loads((project / FOLDER / "smoke.claim").read_text())["process"]
+    sleep = "import time; print('claimed', flush=True); time.sleep(600)"
+    orphan, other = start(sleep, **{STARTED_BY: process}), start(sleep, **{STARTED_BY: f"{process}0"})
+    killed.kill()
+    lines = []
+    _claim_once_free(lines)
+    assert orphan.wait(10) != 0
+    assert other.poll() is None
+    assert lines[1].startswith("Ending 1 processes")
+
+
+def _claim_once_free(lines: list[str]) -> None:
+    # A killed process holds its lock until the system has taken it apart.
+    for _ in range(50):
+        try:
+            return claim("smoke", lines.append)
+        except ElfError as error:
+            if "is being run by" not in str(error):
+                raise
+            time.sleep(0.1)
+    raise AssertionError("the lock outlives its process")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-n", "-np", "table05 --dry-run --quiet", "--dry", "--unlock", "--lint", "--summary", "-S", "--report=r.html",
+     "--list-changes code", "--dag table05", "--profile slurm -n all_tables"],
+)  # fmt: skip
+def test_looking_claims_nothing(line):
+    assert not runs_jobs(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "--profile slurm all_tables", "-k -p table05", "--cores 4", "-j8", "--notemp", "--report-after-run",
+     "--config scale=smoke", "--executor slurm", "-call", "--touch", "results/smoke/tables/table05.md"],
+)  # fmt: skip
+def test_everything_else_claims_the_scale(line):
+    assert runs_jobs(line.split())
+
+
+class Slurm:
+    """What squeue answers, one list of lines after the other, and what was cancelled."""
+
+    def __init__(self, *answers) -> None:
+        self.answers, self.cancelled = list(answers), []
+
+    def run(self, command, **_):
+        if command[0] == "scancel":
+            self.cancelled += command[2:]
+            return subprocess.CompletedProcess(command, 0)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return subprocess.CompletedProcess(command, 0, "".join(f"{line}\n" for line in answer))
+
+
+@pytest.fixture
+def slurm(monkeypatch, project):
+    """Function that gives the machine a SLURM that answers with these lists of lines."""
+
+    def install(*answers) -> Slurm:
+        slurm = Slurm(*answers)
+        monkeypatch.setattr(leftovers.shutil, "which", lambda program: f"/usr/bin/{program}")
+        monkeypatch.setattr(leftovers.subprocess, "run", slurm.run)
+        monkeypatch.setattr(leftovers.time, "sleep", lambda seconds: None)
+        return slurm
+
+    return install
+
+
+def test_running_jobs_of_this_folder_are_waited_for_and_those_that_wait_are_cancelled(slurm, project):
+    here, elsewhere = os.path.realpath(project), "/home/me/other|folder"
+    others = f"9|RUNNING|{elsewhere}|rule_distill"
+    fake = slurm(
+        [
+            f"7|RUNNING|{here}|rule_distill_wildcards_a",
+            f"8|PENDING|{here}|rule_distill",
+            others,
+            f"6|RUNNING|{here}2|x",
+        ],
+        [f"7|RUNNING|{here}|rule_distill_wildcards_a", others],
+        [f"7|COMPLETING|{here}|rule_distill_wildcards_a"],
+        [others],
+    )
+    lines = []
+    leftovers.wait_for_slurm(project, lines.append, insist=False)
+    assert fake.cancelled == ["8"]
+    assert fake.answers == []
+    assert "'scancel 7' ends them" in lines[1]
+    assert "7 running rule_distill_wildcards_a" in lines[1]
+
+
+AWAY = subprocess.CalledProcessError(1, "squeue")
+
+
+def test_a_controller_that_is_away_is_waited_for_after_a_kill(slurm, project):
+    (project / leftovers.LOGS).mkdir(parents=True)
+    fake = slurm(AWAY, AWAY, [])
+    lines = []
+    leftovers.wait_for_slurm(project, lines.append, insist=True)
+    assert (fake.answers, lines) == ([], ["Waiting for SLURM to answer ..."])
+
+
+def test_a_controller_that_stays_away_is_an_error_after_a_kill(slurm, project, monkeypatch):
+    (project / leftovers.LOGS).mkdir(parents=True)
+    monkeypatch.setattr(leftovers, "PATIENCE_SECONDS", 0)
+    slurm(AWAY)
+    with pytest.raises(ElfError, match="SLURM does not answer"):
+        leftovers.wait_for_slurm(project, print, insist=True)
+
+
+def test_a_squeue_without_a_cluster_does_not_hold_up_others(slurm, project):
+    slurm(AWAY)
+    leftovers.wait_for_slurm(project, print, insist=True)
+    (project / leftovers.LOGS).mkdir(parents=True)
+    slurm(AWAY)
+    leftovers.wait_for_slurm(project, print, insist=False)
+
+
+def test_this_process_is_not_one_of_its_own_leftovers(monkeypatch):
+    monkeypatch.setenv(STARTED_BY, "me")
+    leftovers.end_orphans(STARTED_BY, "me", print)
+    assert psutil.Process().is_running()

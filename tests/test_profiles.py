@@ -1,0 +1,106 @@
+"""The profiles: found as documented, without the settings that are known to lose work."""
+
+import re
+
+import pytest
+import yaml
+from conftest import PROJECT
+from workflow_copy import make_copy
+
+CLUSTERS = ("slurm", "slurm-gpu4")
+NAMES = sorted(path.name for path in (PROJECT / "profiles").iterdir())
+RULES = {rule: file.read_text() for file in (PROJECT / "rules").glob("*.smk") for rule in [file.name]}
+
+
+def profile(name: str) -> dict:
+    return yaml.safe_load((PROJECT / "profiles" / name / "profile.yaml").read_text())
+
+
+def rules_with_commands() -> set[str]:
+    names = re.findall(r"^rule (\w+):\n(?:(?!^rule ).*\n)*?    shell:", "\n".join(RULES.values()), flags=re.MULTILINE)
+    assert len(names) > 10
+    return set(names)
+
+
+def local_rules() -> set[str]:
+    block = re.search(r"^localrules:\n((?:    \w+,\n)+)", (PROJECT / "Snakefile").read_text(), flags=re.MULTILINE)
+    return set(re.findall(r"\w+", block[1]))
+
+
+@pytest.mark.parametrize("name", [*CLUSTERS, "workstation"])
+def test_a_link_lets_snakemake_find_the_profile_by_its_name(name):
+    link = PROJECT / name
+    assert link.is_symlink()
+    assert link.readlink().as_posix() == f"profiles/{name}"
+
+
+def test_no_profile_overrides_the_one_that_is_asked_for():
+    assert "default" not in NAMES
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_cluster_is_asked_with_squeue_and_without_arrays(name):
+    settings = profile(name)
+    assert settings["slurm-status-command"] == "squeue"
+    assert not [key for key in settings if "array" in key]
+    assert settings["slurm-requeue"] is True
+
+
+def test_retries_are_in_profiles_and_never_in_rules():
+    assert not [name for name, text in RULES.items() if re.search(r"^    retries:", text, flags=re.MULTILINE)]
+    assert all(profile(name)["retries"] >= 1 for name in CLUSTERS)
+
+
+@pytest.mark.parametrize("name", [*CLUSTERS, "workstation"])
+def test_every_rule_that_computes_on_a_gpu_asks_for_one(name):
+    own = profile(name)["set-resources"]
+    assert set(own) <= rules_with_commands()
+    with_gpu = {rule for rule, resources in own.items() if resources.get("gpu") == 1}
+    assert with_gpu == rules_with_commands() - local_rules() - {"prepare_dataset"}
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_no_group_is_cut_down_to_less_than_a_job_asks_for(name):
+    settings = profile(name)
+    bounds, scopes = settings["resources"], settings["set-resource-scopes"]
+    assert set(scopes) == set(bounds) == {"gpu", "mem_mb", "cpus_per_task"}
+    assert set(scopes.values()) == {"local"}
+    asked = [settings["default-resources"], *settings["set-resources"].values()]
+    attempts = range(1, settings["retries"] + 2)
+    names = {"input": type("Input", (), {"size_mb": 10**6}), "min": min}
+    for resource, bound in bounds.items():
+        values = [str(resources[resource]) for resources in asked if resource in resources]
+        assert values
+        for text in values:
+            assert all(eval(text, names | {"attempt": attempt}) <= bound for attempt in attempts), text
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_groups_are_given_a_size(name):
+    settings = profile(name)
+    assert set(settings["groups"].values()) == set(settings["group-components"])
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_run_time_grows_with_every_attempt(name):
+    settings = profile(name)
+    texts = [
+        r["runtime"] for r in (settings["default-resources"], *settings["set-resources"].values()) if "runtime" in r
+    ]
+    for text in texts:
+        wildcards = type("Wildcards", (), {"dataset": "tiny-imagenet"})
+        minutes = [eval(text, {"attempt": attempt, "wildcards": wildcards}) for attempt in (1, 2, 3)]
+        assert minutes[0] < minutes[1] < minutes[2]
+
+
+@pytest.mark.parametrize("name", [*CLUSTERS, "workstation"])
+def test_a_dry_run_with_the_profile_needs_neither_cluster_nor_gpu(tmp_path, name):
+    copy = make_copy(tmp_path)
+    (copy.folder / name).unlink(missing_ok=True)
+    (copy.folder / name).symlink_to(f"profiles/{name}")
+    command = [*copy.command("all_tables", "--dry-run")[:5], "--profile", name, "--config", "scale=tiny"]
+    ended = copy.call(command)
+    assert ended.status == 0, ended.output
+    assert re.search(r"^evaluate +\d+$", ended.output, flags=re.MULTILINE)
+    # Nobody claims what is only looked at.
+    assert not list((copy.folder / ".snakemake").glob("elf/*.claim"))
