@@ -113,7 +113,8 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the file and what killed jobs left half-written; do nothing where there is none."""
-        self.path.unlink(missing_ok=True)
+        if self.path.exists():
+            self.path.unlink(missing_ok=True)
         for partial in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
             partial.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """What the files under ``config/`` may contain; elf/config_reading.py reads them."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -25,6 +26,13 @@ NORMALISATIONS = (
     "frepo-tiny-imagenet-zca",
 )
 """Repeated from elf/data/preprocessing.py, which cannot be read without PyTorch."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+"""What may be part of a path: nothing that leads elsewhere, or that a shell, Snakemake or an option takes otherwise."""
+NAME_RULE = (
+    "allowed are up to 100 letters (a to z), digits, '_', '.' and '-', the first of them a letter or digit, because it "
+    "becomes part of paths"
+)
 
 ImagesPerClass = Annotated[int, Field(ge=1)]
 Epoch = Annotated[int, Field(ge=0)]
@@ -166,6 +174,8 @@ class Sourced(Strict):
         fits = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
         if not (fits or (expected is float and isinstance(value, int) and not isinstance(value, bool))):
             return f"found {value!r}, expected a value of type {expected.__name__}"
+        if self.unmarked is not None and isinstance(value, str) and NAME.fullmatch(value) is None:
+            return f"found {value!r}, {NAME_RULE}"
         if self.choices is not None and value not in self.choices:
             return f"found {value!r}, allowed: {', '.join(map(str, self.choices))}"
         too_small = self.minimum is not None and value < self.minimum

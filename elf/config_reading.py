@@ -5,13 +5,25 @@ Whatever is wrong ends as one line that names the file, the key, what was found 
 
 import re
 from collections.abc import Collection, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from elf.config import TRAINING_RECIPES, DatasetConfig, Experiment, Recipe, Scale, Settings, Sourced, Top, Variant
+from elf.config import (
+    NAME,
+    NAME_RULE,
+    TRAINING_RECIPES,
+    DatasetConfig,
+    Experiment,
+    Recipe,
+    Scale,
+    Settings,
+    Sourced,
+    Top,
+    Variant,
+)
 from elf.errors import ElfError
 from elf.specs.expert import ExpertRecipe
 from elf.specs.synthetic import RecipeValue
@@ -36,11 +48,14 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
         One line that names the file, the key, what was found and what is allowed.
     """
     top = validated(Top, read_yaml(folder / "config.yaml"), folder / "config.yaml")
-    name = scale or top.scale
+    # Snakemake takes digits behind --config for a number.
+    name = top.scale if scale is None else str(scale)
     scale_file = folder / "scales" / f"{name}.yaml"
-    if not scale_file.is_file():
-        allowed = ", ".join(sorted(path.stem for path in (folder / "scales").glob("*.yaml")))
-        raise ElfError(f"{folder / 'config.yaml'}: scale: there is no {scale_file}; allowed: {allowed}")
+    known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
+    if name not in known:
+        shown = scale_file if name.isprintable() else repr(str(scale_file))
+        raise ElfError(f"{folder / 'config.yaml'}: scale: there is no {shown}; allowed: {', '.join(known)}")
+    check_name(name, scale_file, "name of the file")
     scale_config = validated(Scale, read_yaml(scale_file), scale_file)
     datasets = _datasets(folder / "datasets.yaml", scale_config, scale_file)
     experiments = _experiments(folder / "experiments", scale_config, scale_file)
@@ -59,11 +74,25 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
 
 def _datasets(file: Path, scale: Scale, scale_file: Path) -> dict[str, DatasetConfig]:
     raw = read_yaml(file)
-    datasets = {name: validated(DatasetConfig, entry, file, name) for name, entry in raw.items()}
+    for name in raw:
+        check_name(name, file, "name of a dataset")
+    datasets = {name: _dataset(entry, file, name) for name, entry in raw.items()}
     known_keys(scale.datasets, datasets, scale_file, "datasets")
     for name, changes in scale.datasets.items():
-        datasets[name] = validated(DatasetConfig, raw[name] | changes, scale_file, f"datasets.{name}")
+        datasets[name] = _dataset(raw[name] | changes, scale_file, f"datasets.{name}")
     return datasets
+
+
+def _dataset(content: Any, file: Path, where: str) -> DatasetConfig:
+    dataset = validated(DatasetConfig, content, file, where)
+    place = PurePosixPath(dataset.location or ".")
+    if place.is_absolute() or ".." in place.parts or not str(place).isprintable():
+        # It is written into manifests and cards, which are no place for the folders of one machine.
+        raise ElfError(
+            f"{file}: {where}.location: found {dataset.location!r}, allowed is a folder below the data folder "
+            "(ELF_DATA_DIR); a link there may lead anywhere"
+        )
+    return dataset
 
 
 def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
@@ -108,14 +137,21 @@ def _changed(name: str, recipe: Recipe, scale: Scale, scale_file: Path) -> Recip
 
 
 def _recipe(file: Path) -> Recipe:
+    check_name(file.stem, file, "name of the file")
     recipe = validated(Recipe, read_yaml(file), file)
+    if recipe.module is not None and not re.fullmatch("[a-z][a-z0-9_]{0,99}", recipe.module):
+        raise ElfError(f"{file}: module: found {recipe.module!r}, allowed is a module of elf/distillation")
     for key, entry in recipe.values.items():
+        check_name(key, file, "name of a value")
         _check_value(entry, entry.value, file, f"values.{key}.value")
+    if recipe.module == "imported" and "file" in recipe.values:
+        _check_imported(str(recipe.values["file"].value), file)
     _check_training(file.stem, recipe.values, file, "values")
     for number, variant in enumerate(recipe.variants):
         known_keys(variant.values, recipe.values, file, f"variants.{number}.values")
         for key, entry in variant.values.items():
-            _check_value(recipe.values[key], entry.value, file, f"variants.{number}.values.{key}.value")
+            for bounds in (recipe.values[key], entry):
+                _check_value(bounds, entry.value, file, f"variants.{number}.values.{key}.value")
         _check_training(file.stem, recipe.values | variant.values, file, f"variants.{number}.values")
     return recipe
 
@@ -124,6 +160,16 @@ def _check_training(name: str, values: dict[str, Sourced], file: Path, where: st
     if name in TRAINING_RECIPES:
         model = {"expert": ExpertRecipe, "frepo-evaluation": FrepoRecipe}.get(name, TrainingRecipe)
         validated(model, {key: entry.value for key, entry in values.items()}, file, where)
+
+
+def _check_imported(found: str, file: Path) -> None:
+    if PurePosixPath(found).is_absolute() or not found.isprintable() or re.search("^-|[{}]", found):
+        # It is written into manifests, which are no place for the folders of one machine. To Snakemake, what stands
+        # in braces is the name of something else.
+        raise ElfError(
+            f"{file}: values.file.value: found {found!r}, allowed is a path from where the workflow runs, such as "
+            f"imported/{file.stem}.safetensors"
+        )
 
 
 def _check_value(entry: Sourced, value: RecipeValue, file: Path, key: str) -> None:
@@ -138,6 +184,7 @@ def _experiments(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Expe
     known_keys(scale.changes, files, scale_file, "changes")
     experiments = {}
     for name, file in files.items():
+        check_name(name, file, "name of the file")
         raw = read_yaml(file)
         experiments[name] = validated(Experiment, raw, file)
         _check_drawable(name, experiments[name], file)
@@ -204,6 +251,13 @@ def read_yaml(file: Path) -> dict:
     if not isinstance(content, dict):
         raise ElfError(f"{file}: found {type(content).__name__}, expected a mapping of keys to values")
     return content
+
+
+def check_name(name: str, file: Path, where: str) -> None:
+    """Raise an error for a name that cannot safely be part of a path."""
+    if NAME.fullmatch(name) is None:
+        shown = file if str(file).isprintable() else repr(str(file))
+        raise ElfError(f"{shown}: {where}: found {name!r}, {NAME_RULE}")
 
 
 def known_keys(keys: Iterable[str], allowed: Collection[str], file: Path, where: str) -> None:

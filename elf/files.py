@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,18 +41,39 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise ElfError(f"{path}: cannot be written: {_reason(error, path)}") from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def _reason(error: OSError, path: Path) -> str:
+def cannot_write(path: Path, error: OSError) -> ElfError:
+    """Return an error that says why a file cannot be written, and what to do."""
+    reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space is left for {path.parent}; free some and start again"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path.parent} is not writable ({error.strerror}); make it writable and start again"
-    return error.strerror or str(error)
+        reason = f"no space is left for {path.parent}; free some and start again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason = f"{path.parent} is not writable ({error.strerror}); make it writable and start again"
+    return ElfError(f"{path}: cannot be written: {reason}")
+
+
+def bring_to_present(files: Iterable[Path]) -> list[Path]:
+    """Set the times of files that lie in the future to now, and return these files.
+
+    A node whose clock is ahead writes such files. Whatever is made from them looks older than they are, and Snakemake
+    throws it away.
+    """
+    changed = []
+    for file in files:
+        now = time.time()
+        try:
+            if file.is_file() and file.stat().st_mtime > now:
+                os.utime(file, (now, now))
+                changed.append(file)
+        except OSError:
+            # Another process may have replaced it; a file that may not be changed stays as it is.
+            continue
+    return changed
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """Jobs that go on although the Snakemake that started them is gone."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -18,6 +19,10 @@ PATIENCE_SECONDS = 300.0
 
 LOGS = Path("logs/slurm")
 """Where the profiles let SLURM write: it is there if SLURM has ever run a job of this folder."""
+
+
+NAME = re.compile(r"(^|_)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""Of the jobs that Snakemake submits: the identifier of its run, after a prefix."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +113,17 @@ def _news(jobs: list[SlurmJob] | None) -> str:
 
 
 def slurm_jobs(folder: Path) -> list[SlurmJob] | None:
-    """Return the unfinished jobs of this user that were submitted from a folder; None if SLURM does not answer."""
-    command = ["squeue", "--me", "--noheader", "--format", "%A|%T|%Z|%k"]
+    """Return the unfinished jobs that Snakemake submitted from a folder; None if SLURM does not answer."""
+    command = ["squeue", "--me", "--noheader", "--format", "%A|%T|%j|%Z|%k"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return None
     here = os.path.realpath(folder)
-    # A folder can hold the character between the columns, but is the last but one of them.
-    rows = [line.split("|", 2) for line in answer.stdout.splitlines() if line.count("|") >= 3]
-    return [
-        SlurmJob(number, state, rest[len(here) + 1 :]) for number, state, rest in rows if rest.startswith(f"{here}|")
-    ]
+    jobs = []
+    for line in answer.stdout.splitlines():
+        number, state, name, rest = [*line.split("|", 3), "", "", ""][:4]
+        # Sessions that somebody has opened in this folder have other names.
+        if NAME.search(name) and rest.startswith(f"{here}|"):
+            jobs.append(SlurmJob(number, state, rest[len(here) + 1 :]))
+    return jobs

@@ -49,7 +49,7 @@ class TimeLimit:
         return float("inf") if self.ends is None else self.ends - time.monotonic()
 
 
-def time_limit(environment: Mapping[str, str] = os.environ) -> TimeLimit:
+def time_limit(environ: Mapping[str, str] = os.environ) -> TimeLimit:
     """Return the time limit of this job.
 
     ``ELF_JOB_MINUTES`` says it for any scheduler, counted from now. Otherwise a SLURM job asks the controller, whose
@@ -60,7 +60,7 @@ def time_limit(environment: Mapping[str, str] = os.environ) -> TimeLimit:
     ElfError
         If ``ELF_JOB_MINUTES`` is not a positive number.
     """
-    text = environment.get("ELF_JOB_MINUTES")
+    text = environ.get("ELF_JOB_MINUTES")
     if text:
         try:
             minutes = float(text)
@@ -69,7 +69,7 @@ def time_limit(environment: Mapping[str, str] = os.environ) -> TimeLimit:
         if not minutes > 0:
             raise ElfError(f"ELF_JOB_MINUTES: found {text!r}, expected a number of minutes above 0")
         return TimeLimit(60 * minutes)
-    job = environment.get("SLURM_JOB_ID")
+    job = environ.get("SLURM_JOB_ID")
     return TimeLimit(_slurm_seconds(job) if job else None)
 
 

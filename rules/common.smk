@@ -16,6 +16,7 @@ from elf.config import Top
 from elf.config_reading import known_keys
 from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
+from elf.files import bring_to_present
 from elf.finding_data import data_folder, missing_data, missing_report, prepared_without_images
 from elf.fingerprint import fingerprint
 from elf.specs.base import canonical_json
@@ -31,6 +32,8 @@ shell.prefix(f"set -euo pipefail; export {EXPORTED}; ")
 
 try:
     known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")
+    if "scale" in config and not config["scale"]:
+        raise ElfError("scale: is empty; name a file of config/scales/, for example --config scale=laptop")
     PLAN = make_plan(PROJECT / "config", config.get("scale"), Path("results"))
 except ElfError as error:
     # A WorkflowError is printed without a traceback.
@@ -42,6 +45,8 @@ if workflow.is_main_process and runs_jobs(sys.argv[1:]):
         claim(PLAN.settings.name, logger.info)
     except ElfError as error:
         raise WorkflowError(str(error)) from None
+    for file in bring_to_present(PLAN.folder.rglob("*")):
+        logger.warning(f"{file}: lies in the future; its time is set to now")
 
 GRID = PLAN.grid
 
@@ -81,6 +86,27 @@ def features_spec(wildcards):
 def evaluation_spec(wildcards):
     folder = f"evaluations/{wildcards.dataset}/{wildcards.synthetic_set}/{wildcards.network}"
     return spec_of("evaluations", f"{folder}/{wildcards.cell}/{wildcards.shard}.parquet")
+
+
+def priorities_of_jobs():
+    """Return how early each job should start; Snakemakes that run one job on a node need not know."""
+    if not workflow.is_main_process:
+        return {}
+    from elf.planning.priorities import priorities
+
+    return priorities(PLAN)
+
+
+PRIORITIES = priorities_of_jobs()
+
+
+def priority_of(path):
+    """Return a priority function for the jobs that make a file, named by its path with wildcards."""
+
+    def priority(wildcards):
+        return PRIORITIES.get(path.format(**wildcards), 0)
+
+    return priority
 
 
 def settings_from(spec_of_wildcards):

@@ -9,6 +9,7 @@ rule prepare_dataset:
         "<logs>/prepare_dataset/{dataset}.log",
     benchmark:
         "<benchmarks>/prepare_dataset/{dataset}.jsonl"
+    priority: priority_of("datasets/{dataset}/images.safetensors")
     conda:
         "../envs/elf.yaml"
     threads: 1
@@ -21,6 +22,6 @@ rule prepare_dataset:
     shell:
         r"""
         python -m elf prepare-dataset --settings {params.settings:q} --code {params.code:q} \
-            --data-folder {params.data_folder:q} --images {output.images:q} --card {output.card:q} \
+            --data-folder={params.data_folder:q} --images {output.images:q} --card {output.card:q} \
             --threads {threads} >{log:q} 2>&1
         """

@@ -10,6 +10,7 @@ rule distill:
         "<logs>/distill/{dataset}/{synthetic_set}.log",
     benchmark:
         "<benchmarks>/distill/{dataset}/{synthetic_set}.jsonl"
+    priority: priority_of("synthetic/{dataset}/{synthetic_set}/images.safetensors")
     conda:
         "../envs/elf.yaml"
     threads: 1

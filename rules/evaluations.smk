@@ -10,6 +10,7 @@ rule evaluate:
         "<logs>/evaluate/{dataset}/{synthetic_set}/{network}/{cell}/{shard}.log",
     benchmark:
         "<benchmarks>/evaluate/{dataset}/{synthetic_set}/{network}/{cell}/{shard}.jsonl"
+    priority: priority_of("evaluations/{dataset}/{synthetic_set}/{network}/{cell}/{shard}.parquet")
     conda:
         "../envs/elf.yaml"
     threads: 1

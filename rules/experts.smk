@@ -8,8 +8,7 @@ rule train_expert:
         "<logs>/train_expert/{dataset}/{buffer}/expert{index}.log",
     benchmark:
         "<benchmarks>/train_expert/{dataset}/{buffer}/expert{index}.jsonl"
-    # The longest chain: experts, then a distillation, then its evaluations.
-    priority: 20
+    priority: priority_of("experts/{dataset}/{buffer}/expert{index}.safetensors")
     conda:
         "../envs/elf.yaml"
     threads: 1

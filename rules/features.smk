@@ -9,6 +9,7 @@ rule extract_features:
         "<logs>/extract_features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.log",
     benchmark:
         "<benchmarks>/extract_features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.jsonl"
+    priority: priority_of("features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.safetensors")
     conda:
         "../envs/elf.yaml"
     threads: 1

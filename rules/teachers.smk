@@ -11,8 +11,7 @@ rule train_teacher:
         "<logs>/train_teacher/{dataset}/{network}-epoch{epoch}.log",
     benchmark:
         "<benchmarks>/train_teacher/{dataset}/{network}-epoch{epoch}.jsonl"
-    # A teacher is the longest chain: nothing should wait for it that need not.
-    priority: 10
+    priority: priority_of("teachers/{dataset}/{network}/epoch{epoch}.safetensors")
     conda:
         "../envs/elf.yaml"
     threads: 1

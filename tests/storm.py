@@ -63,7 +63,7 @@ class Storm:
         options = [
             "--profile",
             "slurm",
-            "--retries=2",
+            "--retries=1",
             "--latency-wait=5",
             "--slurm-init-seconds-before-status-checks=1",
         ]
@@ -95,8 +95,8 @@ class Storm:
     def _do_what_it_says(self, printed: str) -> None:
         """Delete the files that are called damaged, as the messages ask for."""
         logs = [path.read_text(errors="replace") for path in (self.folder / "logs").rglob("*.log")]
-        for path in set(re.findall(r"^(?:elf: |error: )*(\S+): is damaged", "\n".join([printed, *logs]), re.MULTILINE)):
-            if (self.folder / path).is_file() and path.startswith("results/"):
+        for path in sorted(set(re.findall(r"(results/\S+): is damaged", "\n".join([printed, *logs])))):
+            if (self.folder / path).is_file():
                 self.say(f"  as the message says: delete {path}")
                 (self.folder / path).unlink()
 

@@ -112,7 +112,8 @@ def test_jobs_that_a_killed_run_left_are_ended_and_no_others(start, project):
     killed.kill()
     lines = []
     _claim_once_free(lines)
-    assert orphan.wait(10) != 0
+    # It has been waited for: nothing of it is left, although it is a child of this process.
+    assert not psutil.pid_exists(orphan.pid)
     assert other.poll() is None
     assert lines[1].startswith("Ending 1 processes")
 
@@ -177,19 +178,19 @@ def slurm(monkeypatch, project):
     return install
 
 
+RUN = "elf_12345678-abcd-1234-abcd-123456789012"
+
+
 def test_running_jobs_of_this_folder_are_waited_for_and_those_that_wait_are_cancelled(slurm, project):
-    here, elsewhere = os.path.realpath(project), "/home/me/other|folder"
-    others = f"9|RUNNING|{elsewhere}|rule_distill"
+    here = os.path.realpath(project)
+    running = f"7|RUNNING|{RUN}|{here}|rule_distill_wildcards_a"
+    # Of another folder, of one whose name only begins in the same way, and a session that somebody opened.
+    others = [f"9|RUNNING|{RUN}|/data/other|folder|x", f"6|RUNNING|{RUN}|{here}2|x", f"5|RUNNING|bash|{here}|", "4"]
     fake = slurm(
-        [
-            f"7|RUNNING|{here}|rule_distill_wildcards_a",
-            f"8|PENDING|{here}|rule_distill",
-            others,
-            f"6|RUNNING|{here}2|x",
-        ],
-        [f"7|RUNNING|{here}|rule_distill_wildcards_a", others],
-        [f"7|COMPLETING|{here}|rule_distill_wildcards_a"],
-        [others],
+        [running, f"8|PENDING|{RUN}|{here}|rule_distill", *others],
+        [running, *others],
+        [running.replace("RUNNING", "COMPLETING")],
+        others,
     )
     lines = []
     leftovers.wait_for_slurm(project, lines.append, insist=False)

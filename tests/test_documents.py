@@ -24,12 +24,16 @@ DOCUMENTS = [
     "docs/importing.md",
     "docs/open_points.md",
     "docs/planning.md",
+    "docs/cluster.md",
+    "docs/scaling.md",
+    "docs/security.md",
     "config/README.md",
 ]
 # What only a run makes, or a user brings along.
 MADE_LATER = {
     ".venv",
     "results",
+    "logs",
     "data",
     "imagenet-1k",
     # below the results folder

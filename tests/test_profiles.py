@@ -7,6 +7,8 @@ import yaml
 from conftest import PROJECT
 from workflow_copy import make_copy
 
+from elf.planning.priorities import GROUPED
+
 CLUSTERS = ("slurm", "slurm-gpu4")
 NAMES = sorted(path.name for path in (PROJECT / "profiles").iterdir())
 RULES = {rule: file.read_text() for file in (PROJECT / "rules").glob("*.smk") for rule in [file.name]}
@@ -79,6 +81,8 @@ def test_no_group_is_cut_down_to_less_than_a_job_asks_for(name):
 def test_groups_are_given_a_size(name):
     settings = profile(name)
     assert set(settings["groups"].values()) == set(settings["group-components"])
+    # With the work of so many evaluations the order of jobs is reckoned.
+    assert settings["group-components"][settings["groups"]["evaluate"]] == GROUPED
 
 
 @pytest.mark.parametrize("name", CLUSTERS)

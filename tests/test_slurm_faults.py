@@ -120,7 +120,7 @@ def test_snakemake_killed_and_started_again_while_jobs_run(slurm, undisturbed, c
 def test_job_stops_before_its_time_limit_and_one_that_does_not_is_killed(slurm, undisturbed, tmp_path_factory):
     """Both end with the results of an undisturbed run; the first loses nothing."""
     other = type(slurm)(slurm.duplicate(tmp_path_factory.mktemp("killed")).folder)
-    limit = "distill: {gpu: 1, runtime: (720 if 'imagenet' in wildcards.dataset else 240) * attempt}"
+    limit = "distill: {gpu: 1, runtime: 480 * attempt}"
     for copy in (slurm, other):
         copy.edit(PROFILE, limit, "distill: {gpu: 1, runtime: attempt ** 2}")
     runs = [

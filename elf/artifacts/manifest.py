@@ -67,10 +67,11 @@ def sealed(manifest: Manifest, checksums: Mapping[str, str], content: Mapping[st
     """
     manifest = manifest | {"checksums": dict(checksums), "id": identifier(content or checksums)}
     manifest.pop("seal", None)
-    return manifest | {"seal": _seal(manifest)}
+    return manifest | {"seal": seal_of(manifest)}
 
 
-def _seal(manifest: Manifest) -> str:
+def seal_of(manifest: Manifest) -> str:
+    """Return a digest of a manifest or of another dictionary, but for its own seal."""
     unsealed = {key: value for key, value in manifest.items() if key != "seal"}
     return hashlib.sha256(canonical_json(unsealed).encode()).hexdigest()[:IDENTIFIER_LENGTH]
 
@@ -92,7 +93,7 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
         raise damaged(path, error) from error
     if manifest is None:
         raise ElfError(f"{path}: carries no manifest, so nobody can say where it came from; delete it and start again")
-    if not isinstance(manifest, dict) or manifest.get("seal") != _seal(manifest):
+    if not isinstance(manifest, dict) or manifest.get("seal") != seal_of(manifest):
         raise damaged(path, "its manifest does not fit its seal")
     if kind is not None and manifest["kind"] != kind:
         raise ElfError(f"{path}: is a {manifest['kind']}, expected a {kind}")

@@ -1,6 +1,8 @@
 """Tensors and their manifest in one safetensors file; nothing is ever unpickled."""
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -29,7 +31,10 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Man
             safetensors.torch.save_file(tensors, temporary, metadata={MANIFEST: canonical_json(manifest)})
         except safetensors.SafetensorError as error:
             # The library wraps what the system said, for example that no space is left.
-            raise ElfError(f"{path}: cannot be written: {error}; free some space and start again") from error
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise ElfError(f"{path}: cannot be written: {error}") from error
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
     return manifest
 
 

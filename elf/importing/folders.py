@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from elf.data.sources.decoding import decode
+from elf.data.sources.decoding import FORMATS, decode
 from elf.data.sources.folder import EXTENSIONS
 from elf.errors import ElfError
 from elf.importing.conclusions import Conclusion
@@ -96,7 +96,7 @@ def _side(files: list[Path]) -> int:
     sizes = {}
     for file in files:
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 sizes.setdefault(image.size, file)
         except Exception as error:
             # Damaged bytes make Pillow raise almost anything.

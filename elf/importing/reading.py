@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from elf.errors import ElfError
-from elf.importing.unpickling import read_torch, usable
+from elf.importing.unpickling import read_torch, refuse_too_large, usable
 
 NPY, ZIP = b"\x93NUMPY", b"PK"
 LARGEST_EXPANSION = 2000
@@ -93,6 +93,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     tensors = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            refuse_too_large(path, sum(entry.file_size for entry in archive.infolist()))
             for entry in archive.infolist():
                 if entry.file_size > LARGEST_EXPANSION * max(entry.compress_size, 1024):
                     raise ElfError(f"{path}: {entry.filename} claims {entry.file_size} bytes; the file is not intact")

@@ -1,5 +1,7 @@
 """PyTorch's files without running anything: tensors, numbers and containers, or a refusal that names the rest."""
 
+import encodings
+import encodings.aliases
 import io
 import pickletools
 import re
@@ -8,16 +10,21 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from elf.data.sources.pickled import Array, Kind, reconstruct, scalar
 from elf.errors import ElfError
 
 LONGEST_PICKLE = 256 * 2**20
-"""Bytes of the part of a file that is searched for names; tensors' values lie beside it."""
+"""Bytes of the largest part of a file that is searched for names; tensors' values lie beside it."""
 
+PICKLES_OF_OLD_FILES = 5
+"""Pickles that a file of before PyTorch 1.6 starts with; the values follow."""
 
 MOST_ENTRIES = 10**6
+MOST_PER_BYTE = 8
+"""Bytes of a tensor for each that its file holds: small whole numbers of NumPy become int64."""
 LARGEST_REPEATED = 10**7
 """Values of a tensor that may be stored once and claimed often, as expanded labels are."""
 
@@ -29,7 +36,17 @@ HARMLESS = [
     *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
 ]
-_KNOWN = {name for _, name in HARMLESS} | {"_codecs.encode"}
+_KNOWN = {name for _, name in HARMLESS} | {"_codecs.encode", "torch.serialization._get_layout"}
+_CONTAINERS = {f"collections.{name}" for name in ("OrderedDict", "defaultdict", "Counter")} | {
+    f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "complex")
+}
+# PyTorch would call some more without harm to anybody but the memory: bytearray makes gigabytes of a number.
+_TENSORS = re.compile(
+    r"torch\.(_utils\._rebuild_(tensor(_v[23])?|parameter(_with_state)?|sparse_tensor|qtensor|meta_tensor_no_storage)"
+    r"|(storage\.)?\w+Storage|Size|device|bool|\w+\d+|float8\w+|per_\w+|nn\.parameter\.Parameter)"
+)
+# Codecs that make bytes longer, again and again; numbers and arrays of NumPy need Latin-1 alone.
+_GROWING = {"hex_codec", "base64_codec", "quopri_codec", "uu_codec", "bz2_codec", "zlib_codec"}
 
 
 def read_torch(path: Path) -> Any:
@@ -46,7 +63,10 @@ def read_torch(path: Path) -> Any:
         If the file is damaged or no such file, or names anything but tensors, containers and numbers:
         loading that would run code. Nothing is called then.
     """
-    _refuse_script(path)
+    held = _held(path)
+    named, intact = _names(path)
+    if named or not intact:
+        raise _refusal(path, named)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
             warnings.simplefilter("ignore")
@@ -55,9 +75,10 @@ def read_torch(path: Path) -> Any:
         raise ElfError(f"{path}: does not fit in memory; use a machine with more of it") from error
     except Exception as error:
         # Bytes that are no such file make the reader raise almost anything.
-        raise _refusal(path, str(error)) from error
+        blamed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise _refusal(path, {blamed[1]} if blamed else set()) from error
     try:
-        return _Plain(path)(content)
+        return _Plain(path, held)(content)
     except RecursionError as error:
         raise ElfError(f"{path}: is nested too deeply, or contains itself; it is no set") from error
 
@@ -65,8 +86,8 @@ def read_torch(path: Path) -> Any:
 class _Plain:
     """Copies what was read into plain containers, with an end to what a crafted file can claim."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.entries = path, 0
+    def __init__(self, path: Path, held: int) -> None:
+        self.path, self.held, self.entries = path, held, 0
 
     def __call__(self, content: Any) -> Any:
         self.entries += 1
@@ -76,7 +97,10 @@ class _Plain:
             array = content.array
             content = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
         if isinstance(content, torch.Tensor):
-            return usable(content.detach(), self.path)
+            tensor = usable(content.detach(), self.path)
+            if tensor.untyped_storage().nbytes() > MOST_PER_BYTE * self.held:
+                raise ElfError(f"{self.path}: a tensor claims more values than the file holds; it is not intact")
+            return tensor
         if isinstance(content, dict):
             return {key: self(value) for key, value in content.items()}
         if isinstance(content, list | tuple):
@@ -106,14 +130,12 @@ def usable(tensor: torch.Tensor, path: Path) -> torch.Tensor:
     return tensor
 
 
-def _refusal(path: Path, reason: str) -> ElfError:
-    named = sorted(_names(path))
-    blamed = re.search(r"GLOBAL ([\w.]+)", reason)
-    if blamed:
-        named = sorted({*named, blamed[1]})
+def _refusal(path: Path, named: set[str]) -> ElfError:
     if named:
+        # What they are called is up to whoever made the file.
+        shown = ", ".join(ascii(name)[1:-1][:100] for name in sorted(named)[:5])
         return ElfError(
-            f"{path}: refused, because loading it would run code: it calls {', '.join(named[:5])}; nothing of it was "
+            f"{path}: refused, because loading it would run code: it calls {shown}; nothing of it was "
             "run. Ask whoever made it for plain tensors, or save them as .npz or .safetensors"
         )
     return ElfError(
@@ -121,28 +143,36 @@ def _refusal(path: Path, reason: str) -> ElfError:
     )
 
 
-def _names(path: Path) -> set[str]:
-    """Return what the pickles in a file would call, besides tensors and harmless numbers; nothing is called."""
+def _names(path: Path) -> tuple[set[str], bool]:
+    """Return what the pickles in a file would call, besides tensors and harmless numbers, and whether they are intact.
+
+    Nothing is called.
+    """
     try:
-        texts = _pickles(path)
+        scanned = [_called(text) for text in _pickles(path)]
     except Exception:
-        # Damaged archives make their reader raise almost anything; such a file is refused in any case.
-        return set()
-    return {name for text in texts for name in _called(text) if not _is_harmless(name)}
+        # Damaged archives make their reader raise almost anything.
+        return set(), False
+    named = {name for names, _ in scanned for name in names if not _is_harmless(name)}
+    return named, all(intact for _, intact in scanned)
 
 
 def _pickles(path: Path) -> list[bytes]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            entries = [e for e in archive.infolist() if e.filename.endswith(".pkl") and e.file_size < LONGEST_PICKLE]
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+            if any(entry.file_size > LONGEST_PICKLE for entry in entries):
+                raise ElfError(f"{path}: its pickle is longer than {LONGEST_PICKLE} bytes")
             return [archive.read(entry) for entry in entries]
     with open(path, "rb") as stream:
         return [stream.read(LONGEST_PICKLE)]
 
 
-def _called(text: bytes) -> set[str]:
+def _called(text: bytes) -> tuple[set[str], bool]:
     stream, found = io.BytesIO(text), set()
-    while stream.tell() < len(text):
+    for _ in range(PICKLES_OF_OLD_FILES):
+        if stream.tell() == len(text):
+            break
         texts, memo = [], {}
         try:
             # The opcodes are listed, not carried out.
@@ -153,32 +183,56 @@ def _called(text: bytes) -> set[str]:
                     found.add(".".join(str(part) for part in texts[-2:]))
                 elif "UNICODE" in code.name or "STRING" in code.name:
                     texts.append(argument)
+                    if _makes_longer(argument):
+                        found.add(f"_codecs.encode with {argument}")
                 elif code.name == "MEMOIZE" or code.name.endswith("PUT"):
                     memo[len(memo) if argument is None else argument] = texts[-1] if texts else None
                 elif code.name.endswith("GET") and isinstance(memo.get(argument), str):
                     texts.append(memo[argument])
         except Exception:
-            # The values of old files follow their pickles and are no opcodes.
-            return found
-    return found
+            return found, False
+    if "_codecs.encode" not in found:
+        found = {name for name in found if not name.startswith("_codecs.encode with ")}
+    return found, True
+
+
+def _makes_longer(text: str | bytes) -> bool:
+    """Return whether a text names a codec that makes bytes of bytes."""
+    name = encodings.normalize_encoding(text.decode("latin1") if isinstance(text, bytes) else text[:50]).lower()
+    return encodings.aliases.aliases.get(name, name) in _GROWING
 
 
 def _is_harmless(name: str) -> bool:
-    tensors = r"torch\.(_utils\._rebuild_\w+|\w+Storage|Size|Tensor|device|\w+\d+|nn\.parameter\.Parameter)"
-    harmless = name in _KNOWN or name in ("collections.OrderedDict", "collections.defaultdict", "collections.Counter")
-    return harmless or re.fullmatch(tensors, name) is not None
+    return name in _KNOWN or name in _CONTAINERS or _TENSORS.fullmatch(name) is not None
 
 
-def _refuse_script(path: Path) -> None:
+def _held(path: Path) -> int:
+    """Return how many bytes a file holds once unpacked; a program, or what does not fit in memory, is refused."""
     try:
         if not zipfile.is_zipfile(path):
-            return
+            return path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            held = sum(entry.file_size for entry in archive.infolist())
     except Exception as error:
         raise ElfError(f"{path}: is a damaged archive ({error}); get an intact copy") from error
+    if len(set(names)) < len(names):
+        # One reader takes the first of two, another the last.
+        raise ElfError(f"{path}: is a damaged archive (a name occurs twice); get an intact copy")
+    refuse_too_large(path, held)
     if any(name.split("/")[1:2] == ["code"] or name.endswith("constants.pkl") for name in names):
         raise ElfError(
             f"{path}: refused, because it is a TorchScript program, which would run code; nothing of it was run. "
             "Save its state dict instead"
+        )
+    return held
+
+
+def refuse_too_large(path: Path, held: int) -> None:
+    """Raise an error if the content of an archive does not fit in the memory that is free."""
+    free = psutil.virtual_memory().available
+    if held > free:
+        raise ElfError(
+            f"{path}: holds {held / 1e9:.1f} GB once unpacked, but {free / 1e9:.1f} GB of memory are free; if that is "
+            "what it should hold, use a machine with more memory"
         )

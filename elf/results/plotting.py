@@ -14,6 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from elf.results.columns import Cell, describe_data
 from elf.results.labels import dataset_label, method_label, network_labels, network_order
+from elf.results.soundness import marked
 
 # Okabe and Ito's palette (2008), told apart with every common colour vision, without its pale yellow.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -221,7 +222,8 @@ def render(
     """
     frame = data(cells)
     with style():
-        return {**save(draw(frame, cells, about)), "csv": data_csv(frame)}
+        files, written = save(draw(frame, cells, about)), data_csv(frame)
+    return {**files, "svg": marked(files["svg"], written), "csv": written}
 
 
 def save(figure: Figure) -> dict[str, bytes]:

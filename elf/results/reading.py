@@ -36,8 +36,11 @@ def read_results(path: Path) -> pd.DataFrame:
         raise ElfError(f"{path}: there is no such file; name a file of results")
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise ElfError(f"{path}: is no table of results ({str(error).partition(chr(10))[0]})") from error
+    except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
+        raise ElfError(
+            f"{path}: is no table of results, or is damaged ({str(error).partition(chr(10))[0]}); if the workflow made "
+            "it, delete it and start again"
+        ) from error
     log.warning("%s carries no manifest: nothing vouches for its numbers", path)
     needed = [column for column in REQUIRED_COLUMNS if column not in PROVENANCE_COLUMNS]
     missing = [column for column in needed if column not in frame.columns]
@@ -49,7 +52,7 @@ def read_results(path: Path) -> pd.DataFrame:
 def _has_manifest(path: Path) -> bool:
     try:
         return MANIFEST.encode() in (pyarrow.parquet.read_schema(path).metadata or {})
-    except (OSError, pyarrow.ArrowException):
+    except (OSError, ValueError, pyarrow.ArrowException):
         return False
 
 

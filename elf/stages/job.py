@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,10 +16,13 @@ from pydantic import ValidationError
 from elf import device as devices
 from elf.checkpoints import Checkpoint
 from elf.errors import ElfError
+from elf.files import bring_to_present
 from elf.specs.base import Spec, canonical_json
 from elf.time_limit import time_limit
 
 SpecType = TypeVar("SpecType", bound=Spec)
+
+log = logging.getLogger(__name__)
 
 
 def arguments_of(stage: str, description: str, **files: str) -> argparse.ArgumentParser:
@@ -64,6 +68,8 @@ class Job:
             _check_code(arguments.code, code)
         if arguments.threads < 1:
             raise ElfError(f"--threads: found {arguments.threads}, allowed are 1 and more")
+        for file in bring_to_present(_files(arguments)):
+            log.warning("%s: lies in the future; its time is set to now", file)
         self.device = devices.pick_device(arguments.device)
         devices.prepare(arguments.threads, self.device)
         self.code = code
@@ -92,6 +98,11 @@ class Job:
             "wall_seconds": round(time.monotonic() - self._started, 3),
             "peak_memory_bytes": devices.peak_memory_bytes(self.device),
         }
+
+
+def _files(arguments: argparse.Namespace) -> Iterator[Path]:
+    for value in vars(arguments).values():
+        yield from (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Path))
 
 
 def _check_code(planned: str, code: str) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from elf.artifacts.manifest import describe
+from elf.artifacts.manifest import describe, seal_of
 from elf.artifacts.tensors import write_tensors
 from elf.data.allocation import Allocate, beside, in_memory
 from elf.data.cards import data_card
@@ -81,4 +81,5 @@ def main(argv: list[str]) -> None:
         source={"source": spec.source, "location": spec.location},
         preprocessing={"normalisation": spec.normalisation},
     )
-    write_json(arguments.card, card | {"id": manifest["id"]})
+    card |= {"id": manifest["id"]}
+    write_json(arguments.card, card | {"seal": seal_of(card)})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from elf.artifacts.lineage import Artifact, Manifests
+from elf.artifacts.manifest import seal_of
 from elf.errors import ElfError
 from elf.files import read_bytes, read_json
 from elf.results import tables, teacher_epochs
@@ -166,8 +167,17 @@ def _sheets(plan: Plan, partially: bool) -> Iterator[Sheet]:
 
 def _cards(plan: Plan, partially: bool) -> Iterator[dict]:
     for path, spec in plan.grid.datasets.items():
-        card = plan.folder / path / "card.json"
-        yield {"name": spec.name, "state": "not prepared"} if partially and not card.is_file() else read_json(card)
+        file = plan.folder / path / "card.json"
+        if partially and not file.is_file():
+            yield {"name": spec.name, "state": "not prepared"}
+            continue
+        card = read_json(file)
+        if not isinstance(card, dict) or card.pop("seal", None) != seal_of(card):
+            raise ElfError(
+                f"{file}: is damaged or was altered (it does not fit its seal); bring back the file as it was, or "
+                "delete it and start again, which makes the dataset anew, too"
+            )
+        yield card
 
 
 def _costs(plan: Plan, artifacts: dict[str, list[Artifact]], manifests: Manifests) -> Costs:

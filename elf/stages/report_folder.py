@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from elf.errors import ElfError
-from elf.files import write_bytes, write_text
+from elf.files import cannot_write, write_bytes, write_text
 
 START = "index.html"
 CONTENTS = "contents.txt"
@@ -26,19 +25,19 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         If the folder cannot be written to.
     """
     earlier = _earlier(folder)
-    (folder / START).unlink(missing_ok=True)
-    write_text(folder / CONTENTS, "".join(f"{name}\n" for name in sorted({*earlier, *files})))
-    for name in earlier - files.keys():
-        _remove(folder, name)
-    for parent in sorted({(folder / name).parent for name in files}):
-        parent.mkdir(parents=True, exist_ok=True)
     try:
+        (folder / START).unlink(missing_ok=True)
+        write_text(folder / CONTENTS, "".join(f"{name}\n" for name in sorted({*earlier, *files})))
+        for name in earlier - files.keys():
+            _remove(folder, name)
+        for parent in sorted({(folder / name).parent for name in files}):
+            parent.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             if name != START:
                 # Not atomically: hundreds of files would wait for the disk, and without the first page none counts.
                 (folder / name).write_bytes(content)
     except OSError as error:
-        raise ElfError(f"{folder}: cannot be written: {error.strerror}; free some space and start again") from error
+        raise cannot_write(folder / START, error) from error
     write_text(folder / CONTENTS, "".join(f"{name}\n" for name in sorted(files)))
     write_bytes(folder / START, files[START])
 

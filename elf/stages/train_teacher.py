@@ -3,6 +3,8 @@
 import argparse
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from filelock import FileLock
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tensors import read_tensors, write_tensors
 from elf.errors import ElfError
+from elf.files import cannot_write
 from elf.networks.building import build_network
 from elf.progress import reporter
 from elf.randomness import generator
@@ -91,11 +94,24 @@ def main(argv: list[str]) -> None:
     if outside:
         raise ElfError(f"--epochs: found {outside[0]}, allowed are 0 to {spec.recipe.passes}")
     check_settings(arguments.dataset, split.manifest, name=spec.dataset)
-    arguments.training.parent.mkdir(parents=True, exist_ok=True)
     # Every checkpoint of a teacher is a job of its own; the first to come trains for all of them.
-    with FileLock(arguments.training.with_name(f".{arguments.training.name}.lock")):
+    with _locked(arguments.training):
         if not _is_trained(arguments.training, spec, epochs, job.code, split.manifest["id"]):
             _train(arguments.training, spec, split, test, epochs, job)
+
+
+@contextmanager
+def _locked(training: Path) -> Iterator[None]:
+    lock = FileLock(training.with_name(f".{training.name}.lock"))
+    try:
+        training.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise cannot_write(training, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_trained(training: Path, spec: TeacherSpec, epochs: list[int], code: str, dataset_id: str) -> bool:

@@ -12,6 +12,9 @@ from elf.errors import ElfError
 
 PORTION = 1024
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow calls the formats that are read. Others are not even tried: PostScript would start another program."""
+
 
 def decode(encoded: Path | bytes, side: int, where: str) -> np.ndarray:
     """Return an encoded image as RGB bytes of shape (3, side, side).
@@ -19,7 +22,7 @@ def decode(encoded: Path | bytes, side: int, where: str) -> np.ndarray:
     Parameters
     ----------
     encoded : Path or bytes
-        An image file of any format and mode that Pillow reads, or what is in it.
+        An image file of one of ``FORMATS`` and of any mode, or what is in it.
     side : int
         Wanted height and width in pixels.
     where : str
@@ -31,13 +34,15 @@ def decode(encoded: Path | bytes, side: int, where: str) -> np.ndarray:
         If the image cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=FORMATS) as image:
             return resize(image.convert("RGB"), side).transpose(2, 0, 1)
     except Exception as error:
         # Damaged bytes make Pillow's decoders raise almost anything, TypeError and struct.error included.
         # Pillow's own text for this case names an object in memory.
         unidentified = isinstance(error, UnidentifiedImageError)
-        reason = "of no known format" if unidentified else str(error).partition("\n")[0]
+        reason = (
+            f"of no known format; known are {', '.join(FORMATS)}" if unidentified else str(error).partition("\n")[0]
+        )
         raise ElfError(f"{where}: cannot decode the image ({reason}); replace it by an intact copy") from error
 
 

@@ -147,6 +147,9 @@ def _check_rows(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 
 def _checked(file: Path, labels, count: int, portions: Callable[[], Iterator[np.ndarray]]) -> _Batch:
+    if isinstance(labels, list) and not all(isinstance(label, int | float) for label in labels):
+        # Before NumPy looks at it: lists of lists of lists may be endless.
+        raise ElfError(f"{file}: labels are no list of integers, one a row of data; get an intact copy")
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ElfError(

@@ -9,6 +9,7 @@ import torch
 
 from elf.data.allocation import Allocate, in_memory
 from elf.data.images import Dataset, LabelledImages, alphabetical
+from elf.data.sources.class_names import checked_class_names
 from elf.data.sources.decoding import decode_all
 from elf.data.sources.layouts import refuse_mixture
 from elf.errors import ElfError
@@ -66,7 +67,7 @@ def read(location: Path, *, name: str, side: int, allocate: Allocate = in_memory
             f"{name}: class {unknown[0]} of {test_folder} has no folder in {location / 'train'} "
             f"({len(unknown)} such); both must have the same classes"
         )
-    class_names = tuple(train)
+    class_names = checked_class_names(train, name)
     splits = [_decode(files, class_names, side, allocate, workers) for files in (train, test)]
     return Dataset(name, class_names, *splits, alphabetical(class_names, "alphabetical class folders"))
 

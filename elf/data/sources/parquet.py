@@ -11,6 +11,7 @@ import torch
 
 from elf.data.allocation import Allocate, in_memory
 from elf.data.images import Dataset, LabelledImages, alphabetical
+from elf.data.sources.class_names import checked_class_names
 from elf.data.sources.decoding import decode_all
 from elf.errors import ElfError
 
@@ -113,7 +114,7 @@ def _class_names(file: Path) -> tuple[str, ...] | None:
         names = features.get(_label_column(schema, file), {}).get("names")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ElfError(f"{file}: the schema's huggingface metadata is not of the hub's form") from error
-    return tuple(map(str, names)) if names else None
+    return checked_class_names(map(str, names), str(file)) if names else None
 
 
 def _image_column(schema: pa.Schema, file: Path) -> str:
@@ -170,6 +171,8 @@ def _read_file(
                 for place, label in enumerate(batch.column(columns[1])):
                     labels[row + place] = _label(label.as_py(), class_names, where[place])
                 row += len(batch)
+            if row != len(labels):
+                raise ElfError(f"{file}: damaged: holds {row} rows instead of {len(labels)}; download it again")
         except (pa.ArrowException, OSError) as error:
             raise ElfError(f"{file}: damaged after row {row} ({_line(error)}); download it again") from error
 

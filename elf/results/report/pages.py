@@ -14,10 +14,11 @@ from elf.results.report import text
 from elf.results.report.cell_pages import appearances, cell_view, comparisons_by_cell
 from elf.results.report.comparisons import audit_views, claim_views, comparison_rows, verdict_counts
 from elf.results.report.content import FigureEntry, Origin, Report, Sheet, TableEntry
+from elf.results.soundness import PNG, check_drawing, check_picture
 from elf.results.tables import templates
 from elf.results.verdicts import comparison_frame
 
-ENDINGS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpg"}
+ENDINGS = {PNG: "png", b"\xff\xd8\xff": "jpg"}
 
 
 def render_report(report: Report) -> dict[str, bytes]:
@@ -164,6 +165,8 @@ def _figures(entries: tuple[FigureEntry, ...]) -> _Gallery:
     for entry, name in zip(entries, text.slugs(entry.name for entry in entries), strict=True):
         addresses = {ending: f"figures/{name}.{ending}" for ending in entry.files}
         gallery.files |= {addresses[ending]: content for ending, content in entry.files.items()}
+        if {"svg", "csv"} <= entry.files.keys():
+            check_drawing(entry.files["svg"], entry.files["csv"], entry.name)
         rows = list(csv.reader(io.StringIO(entry.files["csv"].decode()))) if "csv" in entry.files else []
         gallery.views.append(
             {
@@ -193,16 +196,20 @@ def _sheets(sheets: tuple[Sheet, ...]) -> _Gallery:
     for sheet, name in zip(sheets, text.slugs(sheet.title for sheet in sheets), strict=True):
         address = None
         if sheet.image is not None:
-            address = f"images/{name}.{_ending(sheet.image)}"
+            address = f"images/{name}.{_ending(sheet.image, sheet.title)}"
+            check_picture(sheet.image, f"synthetic/{sheet.title}/contact_sheet.png")
             gallery.files[address] = sheet.image
         gallery.views.append({"title": sheet.title, "address": address})
     return gallery
 
 
-def _ending(image: bytes) -> str:
+def _ending(image: bytes, title: str) -> str:
     ending = next((ending for start, ending in ENDINGS.items() if image.startswith(start)), None)
     if ending is None:
-        raise ElfError("an image of the report is neither PNG nor JPEG; make that image again")
+        raise ElfError(
+            f"synthetic/{title}/contact_sheet.png: damaged or altered (an image that is neither PNG nor JPEG); "
+            "delete it and start again to have it drawn anew"
+        )
     return ending
 
 
