@@ -20,6 +20,7 @@ import psutil
 
 from elf import leftovers
 from elf.errors import ElfError
+from elf.files import cannot_write
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def claim(scale: str, say: Callable[[str], None], folder: Path = FOLDER) -> None
         # Kept open, and with it the lock, until the process ends.
         stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
-        raise ElfError(f"{path}: cannot be written: {error.strerror}; make it writable and start again") from error
+        raise cannot_write(path, error) from error
     taken = _lock(stream)
     former = _read(stream)
     if not taken:
@@ -88,9 +89,12 @@ def claim(scale: str, say: Callable[[str], None], folder: Path = FOLDER) -> None
     elif not _others_run(folder, path):
         # Snakemake cancels its jobs when it is interrupted, but not when it is interrupted twice.
         leftovers.wait_for_slurm(Path.cwd(), say, insist=False)
-    stream.truncate(0)
-    json.dump({"host": socket.gethostname(), "process": this_process(), "since": time.strftime("%F %T")}, stream)
-    stream.flush()
+    try:
+        stream.truncate(0)
+        json.dump({"host": socket.gethostname(), "process": this_process(), "since": time.strftime("%F %T")}, stream)
+        stream.flush()
+    except OSError as error:
+        raise cannot_write(path, error) from error
     atexit.register(_release, stream, os.getpid())
 
 

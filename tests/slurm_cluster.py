@@ -1,6 +1,7 @@
 """A real SLURM on one machine, for tests: a controller and several nodes with countable GPUs that are none.
 
-    python tests/slurm_cluster.py up          4 nodes with 2 GPUs each; installs SLURM from Debian's packages if missing
+    python tests/slurm_cluster.py install     SLURM from Debian's packages, where it is missing
+    python tests/slurm_cluster.py up          install, and start 4 nodes with 2 GPUs each
     python tests/slurm_cluster.py down        end it and remove its state
 
 It needs root. Node failures and the like are methods of `SlurmCluster`.
@@ -99,7 +100,7 @@ class SlurmCluster:
         return [f"n{number}" for number in range(1, self.nodes + 1)]
 
     def start(self) -> None:
-        """Start it, after an installation where that is needed.
+        """Start it anew.
 
         Raises
         ------
@@ -108,7 +109,8 @@ class SlurmCluster:
         """
         if os.geteuid() != 0:
             raise Unusable("a test cluster needs root")
-        _install()
+        if missing := _missing():
+            raise Unusable(f"{', '.join(missing)} are not installed; 'python tests/slurm_cluster.py install' does that")
         if (configuration := ETC / "slurm.conf").exists() and STATE not in configuration.resolve().parents:
             raise Unusable(f"{configuration} belongs to another cluster")
         self.stop()
@@ -218,7 +220,7 @@ def output(*command: str) -> str:
 
 
 def _answers(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+    return subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
 
 
 def _run(*command: str) -> None:
@@ -229,10 +231,22 @@ def _run(*command: str) -> None:
         assert status == 0, f"{' '.join(command)}: {log.read().decode()}"
 
 
-def _install() -> None:
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    if not missing:
+def _missing() -> list[str]:
+    return [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+
+
+def install() -> None:
+    """Install what is missing.
+
+    Raises
+    ------
+    Unusable
+        If that is not possible here.
+    """
+    if not (missing := _missing()):
         return
+    if os.geteuid() != 0:
+        raise Unusable("an installation needs root")
     if shutil.which("apt-get") is None:
         raise Unusable(f"{', '.join(missing)} are not installed, and there is no apt-get")
     policy = Path("/usr/sbin/policy-rc.d")
@@ -242,8 +256,8 @@ def _install() -> None:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
-        install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-        if not _answers("apt-get", "update") or not _answers(*install):
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+        if not _answers("apt-get", "update") or not _answers(*command):
             raise Unusable(f"{', '.join(missing)} cannot be installed")
     except subprocess.TimeoutExpired as error:
         raise Unusable(f"installing takes too long ({error})") from error
@@ -319,11 +333,16 @@ def _lives(process: psutil.Process) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Run from the command line."""
-    if arguments not in (["up"], ["down"]):
+    if arguments not in (["install"], ["up"], ["down"]):
         print(__doc__)
         return 2
     try:
-        getattr(SlurmCluster(), {"up": "start", "down": "stop"}[arguments[0]])()
+        if arguments == ["down"]:
+            SlurmCluster().stop()
+        else:
+            install()
+        if arguments == ["up"]:
+            SlurmCluster().start()
     except Unusable as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """A storm: the workflow on a real SLURM, and one fault after the other at random moments.
 
-    python tests/storm.py --rounds 50 --seed 1
-    python tests/storm.py --rounds 4 --seed 2 --scale tiny --target table05
+    .venv/bin/python tests/storm.py --rounds 50 --seed 1
+    .venv/bin/python tests/storm.py --rounds 4 --seed 2 --scale tiny --target table05
 
 A round is one fault. When the workflow has ended it starts again from nothing, until all rounds are over; each time the
 results must be those of a run that nothing disturbed. It needs root and Debian's packages of SLURM, and takes about a
@@ -23,8 +23,8 @@ from pathlib import Path
 import psutil
 import storm_faults
 from conftest import PROJECT
-from slurm_cluster import SlurmCluster, output, wait_until
-from workflow_copy import SCALE_FILE, TINY, WorkflowCopy, content_ids, make_copy
+from slurm_cluster import SlurmCluster, install, output, wait_until
+from workflow_copy import WorkflowCopy, content_ids, make_copy
 
 LONGEST_PAUSE_SECONDS = 20.0
 STARTS_WITHOUT_FAULT = 6
@@ -127,7 +127,9 @@ def check(storm: Storm, expected: dict[str, str]) -> None:
         damaged = storm_faults.damaged_files(storm.results)
     found = content_ids(storm.results)
     differing = sorted(path for path in expected if found.get(path) != expected[path])
-    assert not differing, f"other results than without faults: {differing}"
+    assert not differing, "".join(
+        f"\n{path}\n  calm:  {expected[path]}\n  storm: {found.get(path)}" for path in differing[:3]
+    )
     halves = [path for path in storm.results.rglob(".*.part") if not storm_faults.is_open(path)]
     storm.say(f"equal to the undisturbed run: {len(expected)} files; half-written leftovers: {len(halves)}")
 
@@ -140,9 +142,8 @@ def clear(storm: Storm) -> None:
     storm.process = None
 
 
-def undisturbed(folder: Path, scale: str, target: str) -> dict[str, str]:
+def undisturbed(copy: WorkflowCopy, scale: str, target: str) -> dict[str, str]:
     """Return the content of a run without SLURM and without faults."""
-    copy = make_copy(folder)
     ended = copy.run(target, scale=scale)
     assert ended.status == 0, ended.output
     return content_ids(copy.folder / "results" / scale)
@@ -156,14 +157,15 @@ def main() -> None:
     parser.add_argument("--scale", default="smoke", help="smoke, or the tests' tiny one (default: smoke)")
     parser.add_argument("--target", default="figure4", help="default: figure4")
     arguments = parser.parse_args()
+    install()
     cluster = SlurmCluster()
     cluster.start()
     with tempfile.TemporaryDirectory(prefix="storm-") as place:
-        expected = undisturbed(Path(place) / "undisturbed", arguments.scale, arguments.target)
-        disturbed = Path(place) / "disturbed"
+        calm, disturbed = make_copy(Path(place) / "calm"), Path(place) / "disturbed"
         with storm_faults.small_file_system(disturbed):
-            copy = make_copy(disturbed)
-            (copy.folder / SCALE_FILE).write_text(TINY, encoding="utf-8")
+            # Before anything runs: results name their code, which may be edited meanwhile.
+            copy = calm.duplicate(disturbed)
+            expected = undisturbed(calm, arguments.scale, arguments.target)
             # Jobs of this partition can be preempted.
             copy.edit("profiles/slurm/profile.yaml", "slurm_partition: gpu\n", "slurm_partition: low\n")
             storm = Storm(copy, cluster, arguments.scale, arguments.target, arguments.seed)

@@ -139,7 +139,7 @@ def test_a_workflow_whose_disk_is_full_goes_on_where_it_was(fresh, finished):
         assert lines and all(
             "results/tiny/datasets/digits/images.safetensors: cannot be written" in line for line in lines
         )
-        assert all("No space left on device" in line and "free some space" in line for line in lines)
+        assert all("no space is left" in line and "free some and start again" in line for line in lines)
         assert "Traceback" not in ended.output
         assert not [file for file in fresh.results.rglob("*") if file.is_file()]
 

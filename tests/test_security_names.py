@@ -231,7 +231,10 @@ def test_every_command_of_the_workflow_is_words_and_nothing_else(fresh):
         for start in (place for place, word in enumerate(words) if word == "python"):
             assert words[start + 1 : start + 3] == ["-m", "elf"] and words[start + 3] in COMMANDS
         if words[3] == "prepare-dataset":
-            assert data in words and json.loads(words[words.index("--settings") + 1])["location"] == FOLDER
+            assert (
+                f"--data-folder={data}" in words
+                and json.loads(words[words.index("--settings") + 1])["location"] == FOLDER
+            )
     assert not list(fresh.folder.parent.rglob("pwned"))
 
 

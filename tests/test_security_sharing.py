@@ -25,9 +25,9 @@ SECRET = re.compile("TOKEN|KEY|SECRET|PASSW", re.IGNORECASE)
 
 def test_whatever_is_hidden_in_a_file_is_found(tmp_path):
     """The search that the other tests rely on: every kind of file, every spelling."""
-    secret = "/home/it's Zoë"
+    secret = "/srv/it's Zoë"
     (tmp_path / "a.json").write_text(json.dumps({"path": secret}))
-    (tmp_path / "a.html").write_text("<p>/home/it&#39;s Zoë</p>", encoding="utf-8")
+    (tmp_path / "a.html").write_text("<p>/srv/it&#39;s Zoë</p>", encoding="utf-8")
     information = PngImagePlugin.PngInfo()
     information.add_itxt("Source", secret, zip=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=information)
@@ -37,7 +37,7 @@ def test_whatever_is_hidden_in_a_file_is_found(tmp_path):
     stream = zlib.compress(secret.encode())
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4\n1 0 obj\n<<>>\nstream\n" + stream + b"\nendstream\nendobj\n")
     hidden = {file.name for file in tmp_path.iterdir()}
-    (tmp_path / "clean.txt").write_text("/home/somebody else")
+    (tmp_path / "clean.txt").write_text("/srv/somebody else")
     assert {leak.removeprefix("home in ") for leak in leaks(tmp_path, {"home": secret})} == hidden
     assert leaks(tmp_path, {"host": "zoe"}) == []
     (tmp_path / "clean.txt").write_text("made on zoe.")
