@@ -27,10 +27,11 @@ NAME = re.compile(r"(^|_)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A job that SLURM has not finished: its number, state and what Snakemake says it is."""
+    """A job of SLURM: its number, state, why it is in it, and what Snakemake says it is."""
 
     number: str
     state: str
+    reason: str
     what: str
 
 
@@ -112,9 +113,18 @@ def _news(jobs: list[SlurmJob] | None) -> str:
     )
 
 
-def slurm_jobs(folder: Path) -> list[SlurmJob] | None:
-    """Return the unfinished jobs that Snakemake submitted from a folder; None if SLURM does not answer."""
-    command = ["squeue", "--me", "--noheader", "--format", "%A|%T|%j|%Z|%k"]
+def slurm_jobs(folder: Path, states: str | None = None) -> list[SlurmJob] | None:
+    """Return the jobs that Snakemake submitted from a folder; None if SLURM does not answer.
+
+    Parameters
+    ----------
+    folder : Path
+    states : str, optional
+        Those that count, with commas between them, or ``"all"``; by default those of unfinished jobs.
+    """
+    command = ["squeue", "--me", "--noheader", "--format", "%A|%T|%j|%r|%Z|%k"]
+    if states:
+        command += ["--states", states]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
@@ -122,8 +132,8 @@ def slurm_jobs(folder: Path) -> list[SlurmJob] | None:
     here = os.path.realpath(folder)
     jobs = []
     for line in answer.stdout.splitlines():
-        number, state, name, rest = [*line.split("|", 3), "", "", ""][:4]
+        number, state, name, reason, rest = [*line.split("|", 4), "", "", "", ""][:5]
         # Sessions that somebody has opened in this folder have other names.
         if NAME.search(name) and rest.startswith(f"{here}|"):
-            jobs.append(SlurmJob(number, state, rest[len(here) + 1 :]))
+            jobs.append(SlurmJob(number, state, reason, rest[len(here) + 1 :]))
     return jobs

@@ -19,6 +19,7 @@ from elf.errors import ElfError
 from elf.files import bring_to_present
 from elf.finding_data import data_folder, missing_data, missing_report, prepared_without_images
 from elf.fingerprint import fingerprint
+from elf.slurm_watch import start_watch
 from elf.specs.base import canonical_json
 from elf.stages import code
 from elf.stages.plan import make_plan
@@ -43,6 +44,7 @@ except ElfError as error:
 if workflow.is_main_process and runs_jobs(sys.argv[1:]):
     try:
         claim(PLAN.settings.name, logger.info)
+        start_watch(Path.cwd(), logger)
     except ElfError as error:
         raise WorkflowError(str(error)) from None
     for file in bring_to_present(PLAN.folder.rglob("*")):

@@ -69,12 +69,15 @@ class SlurmCopy(WorkflowCopy):
             start_new_session=True,
         )
 
+    def printed(self) -> str:
+        """Return what the workflow has printed so far, over all starts."""
+        return (self.folder / "output").read_text(encoding="utf-8")
+
     def finish(self, process: subprocess.Popen, seconds: float = 300) -> str:
         """Wait until the workflow has ended well; return what it printed."""
         status = process.wait(seconds)
-        printed = (self.folder / "output").read_text(encoding="utf-8")
-        assert status == 0, printed
-        return printed
+        assert status == 0, self.printed()
+        return self.printed()
 
     def journal(self, method: str) -> list[Update]:
         """Return the updates of one set that were made so far, repetitions included."""

@@ -185,15 +185,16 @@ def fill_disk(storm) -> str | None:
 
 
 def make_read_only(storm) -> str | None:
-    """Let nobody write for some seconds."""
-    remount = ["mount", "-o", "remount"]
-    place = str(storm.folder.parent)
-    # Files that are open for writing forbid it: a read-only bind over the folder would not do to them anything either.
-    if subprocess.run([*remount, "-o", "ro", place], capture_output=True, check=False).returncode:
+    """Let nobody write results for some seconds."""
+    if not storm.results.is_dir():
         return None
+    place = str(storm.results)
+    # A second view of the folder over the first one: a file system with files open for writing would refuse.
+    subprocess.run(["mount", "--bind", place, place], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
     time.sleep(storm.choose.uniform(2, 10))
-    subprocess.run([*remount, "-o", "rw", place], check=True)
-    return "nothing could be written for some seconds"
+    subprocess.run(["umount", "--lazy", place], check=True)
+    return "no results could be written for some seconds"
 
 
 def _some_file(storm) -> Path | None:

@@ -1,6 +1,7 @@
 """A scale is run by one Snakemake at a time, and the next clears up after one that was killed."""
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from conftest import PROJECT
 
-from elf import leftovers
+from elf import leftovers, slurm_watch
 from elf.claim import FOLDER, STARTED_BY, claim, runs_jobs
 from elf.errors import ElfError
 
@@ -149,14 +150,14 @@ def test_everything_else_claims_the_scale(line):
 
 
 class Slurm:
-    """What squeue answers, one list of lines after the other, and what was cancelled."""
+    """What squeue answers, one list of lines after the other, and the other commands."""
 
     def __init__(self, *answers) -> None:
-        self.answers, self.cancelled = list(answers), []
+        self.answers, self.commands = list(answers), []
 
     def run(self, command, **_):
-        if command[0] == "scancel":
-            self.cancelled += command[2:]
+        if command[0] != "squeue":
+            self.commands.append(command)
             return subprocess.CompletedProcess(command, 0)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -183,18 +184,19 @@ RUN = "elf_12345678-abcd-1234-abcd-123456789012"
 
 def test_running_jobs_of_this_folder_are_waited_for_and_those_that_wait_are_cancelled(slurm, project):
     here = os.path.realpath(project)
-    running = f"7|RUNNING|{RUN}|{here}|rule_distill_wildcards_a"
+    running = f"7|RUNNING|{RUN}|None|{here}|rule_distill_wildcards_a"
     # Of another folder, of one whose name only begins in the same way, and a session that somebody opened.
-    others = [f"9|RUNNING|{RUN}|/data/other|folder|x", f"6|RUNNING|{RUN}|{here}2|x", f"5|RUNNING|bash|{here}|", "4"]
+    elsewhere = [f"9|RUNNING|{RUN}|None|/data/other|folder|x", f"6|RUNNING|{RUN}|None|{here}2|x"]
+    others = [*elsewhere, f"5|RUNNING|bash|None|{here}|", "4"]
     fake = slurm(
-        [running, f"8|PENDING|{RUN}|{here}|rule_distill", *others],
+        [running, f"8|PENDING|{RUN}|Priority|{here}|rule_distill", *others],
         [running, *others],
         [running.replace("RUNNING", "COMPLETING")],
         others,
     )
     lines = []
     leftovers.wait_for_slurm(project, lines.append, insist=False)
-    assert fake.cancelled == ["8"]
+    assert fake.commands == [["scancel", "--state=PENDING", "8"]]
     assert fake.answers == []
     assert "'scancel 7' ends them" in lines[1]
     assert "7 running rule_distill_wildcards_a" in lines[1]
@@ -231,3 +233,56 @@ def test_this_process_is_not_one_of_its_own_leftovers(monkeypatch):
     monkeypatch.setenv(STARTED_BY, "me")
     leftovers.end_orphans(STARTED_BY, "me", print)
     assert psutil.Process().is_running()
+
+
+@pytest.fixture
+def watch(project):
+    """A watch over jobs 1 to 4, and what it said and did."""
+    said = []
+    watch = slurm_watch.Watch(project, said.append, lambda: said.append("gave up"))
+    logger = logging.Logger("a workflow", logging.INFO)
+    logger.addHandler(watch)
+    for number in range(1, 5):
+        logger.info("Job %s has been submitted with SLURM jobid %s (log: x).", 7 * number, number)
+    logger.info("Finished jobid: 7 (Rule: distill)")
+    return watch, said
+
+
+def test_jobs_that_would_never_end_are_brought_back_and_those_of_others_left(slurm, project, watch):
+    here = os.path.realpath(project)
+    fake = slurm(
+        [
+            f"1|PENDING|{RUN}|launch failed requeued held|{here}|x",
+            f"2|PENDING|{RUN}|Resources|{here}|x",
+            f"3|PREEMPTED|{RUN}|None|{here}|x",
+            f"4|COMPLETED|{RUN}|None|{here}|x",
+            # Of a run before this one.
+            f"9|PREEMPTED|{RUN}|None|{here}|x",
+        ]
+    )
+    watch[0].look()
+    assert fake.commands == [["scancel", "1"], ["scontrol", "requeue", "3"]]
+    assert len(watch[1]) == 2
+
+
+def test_a_job_that_slurm_has_forgotten_ends_the_run_with_a_line(slurm, project, watch):
+    here = os.path.realpath(project)
+    known = [f"{number}|RUNNING|{RUN}|None|{here}|x" for number in (1, 2)]
+    ended = f"4|COMPLETED|{RUN}|None|{here}|x"
+    # Job 3 is never heard of; 4 was, until SLURM had kept it long enough. A controller that is away says nothing.
+    slurm([*known, ended], [*known, ended], AWAY, known)
+    for _ in range(3):
+        watch[0].look()
+    assert watch[1] == []
+    watch[0].look()
+    assert watch[1][0].startswith("SLURM has forgotten the jobs 3,")
+    assert watch[1][1:] == ["gave up"]
+
+
+def test_a_job_that_is_heard_of_again_is_not_forgotten(slurm, project, watch):
+    here = os.path.realpath(project)
+    all_of_them = [f"{number}|RUNNING|{RUN}|None|{here}|x" for number in range(1, 5)]
+    slurm([], [], all_of_them, [], [])
+    for _ in range(5):
+        watch[0].look()
+    assert watch[1] == []

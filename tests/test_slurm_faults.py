@@ -104,7 +104,7 @@ def test_snakemake_killed_and_started_again_while_jobs_run(slurm, undisturbed, c
     run.kill()
     run.wait()
     run = slurm.submit(*map(slurm.image, SETS))
-    wait_until(lambda: "clearing up" in (slurm.folder / "output").read_text(), "the second start clears up", 30)
+    wait_until(lambda: "clearing up" in slurm.printed(), "the second start clears up", 30)
     run.kill()
     run.wait()
     printed = slurm.finish(slurm.submit(*map(slurm.image, SETS)))

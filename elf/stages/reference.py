@@ -42,6 +42,7 @@ Environment variables say what belongs to the machine and not to the study.
 | `ELF_DEVICE` | `auto` | `cpu`, `cuda`, or `auto`: a GPU where PyTorch finds one. |
 | `ELF_CHECKPOINT_SECONDS` | `300` | Time between two checkpoints of a running job. |
 | `ELF_JOB_MINUTES` | asked of SLURM | Time that a job is given: it stops before, with a checkpoint. |
+| `ELF_WATCH_SECONDS` | `60` | Time between two looks at jobs of SLURM that would never end. |
 | `ELF_OWN_GPU` | `1` where a profile bounds the resource `gpu` | Whether each job takes a free GPU for itself. |
 | `ELF_TEST_DATA_DIR` | a folder beside the project | Real images for tests, which are skipped without. |
 

@@ -1,0 +1,108 @@
+"""Jobs of SLURM for which Snakemake would wait for ever.
+
+Three states are neither an end nor a beginning to it. A job that a node could not start, because the disk was full for
+instance, is held until somebody releases it. A job that was preempted on a partition that does not requeue is over,
+but has neither succeeded nor failed. And a job that the controller has forgotten, because it crashed before it had
+noted it, is not heard of any more.
+"""
+
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from elf.errors import ElfError
+from elf.leftovers import slurm_jobs
+
+HELD = "launch failed requeued held"
+UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "PREEMPTED")
+LOOKS = 3
+"""How often in a row a job is not heard of until it counts as forgotten."""
+
+
+class Watch(logging.Handler):
+    """Looks after the jobs that Snakemake says it has submitted; attach it to Snakemake's logger.
+
+    Parameters
+    ----------
+    folder : Path
+        Where Snakemake was started.
+    say : callable (str) -> None
+        Prints a line.
+    give_up : callable () -> None
+        Ends Snakemake, so that it can be started again.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None], give_up: Callable[[], None]) -> None:
+        super().__init__(logging.INFO)
+        self._folder, self._say, self._give_up = folder, say, give_up
+        self._waited_for: set[str] = set()
+        self._not_heard_of: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a job when Snakemake's executor says that it was submitted."""
+        if submitted := re.search(r"has been submitted with SLURM jobid (\d+)", record.getMessage()):
+            self._waited_for.add(submitted[1])
+
+    def look(self) -> None:
+        """Cancel jobs that are held, put preempted ones back into the queue, give up if one was forgotten."""
+        waited_for = set(self._waited_for)
+        jobs = slurm_jobs(self._folder, "all") if waited_for else None
+        if jobs is None:
+            return
+        for job in jobs:
+            if job.number not in waited_for:
+                continue
+            if job.state == "PREEMPTED":
+                self._say(f"SLURM job {job.number} was preempted and not put back into the queue: doing that.")
+                subprocess.run(["scontrol", "requeue", job.number], check=False, timeout=60)
+            elif job.state == "PENDING" and job.reason == HELD:
+                self._say(f"SLURM could not start job {job.number} and holds it: cancelling it, it is submitted again.")
+                subprocess.run(["scancel", job.number], check=False, timeout=60)
+            elif job.state not in UNFINISHED:
+                self._waited_for.discard(job.number)
+        known = {job.number for job in jobs}
+        self._not_heard_of = {number: self._not_heard_of.get(number, 0) + 1 for number in waited_for - known}
+        forgotten = [number for number, looks in self._not_heard_of.items() if looks >= LOOKS]
+        if forgotten:
+            numbers = " ".join(sorted(forgotten, key=int))
+            self._say(
+                f"SLURM has forgotten the jobs {numbers}, for which Snakemake would wait for ever: stopping it. Start "
+                "it again, it goes on from what is there."
+            )
+            self._give_up()
+
+
+def start_watch(folder: Path, logger: logging.Logger) -> None:
+    """Watch as long as this process lives, where there is a SLURM, every minute or ``ELF_WATCH_SECONDS``.
+
+    Raises
+    ------
+    ElfError
+        If ``ELF_WATCH_SECONDS`` is not a positive number.
+    """
+    text = os.environ.get("ELF_WATCH_SECONDS") or "60"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ElfError(f"ELF_WATCH_SECONDS: found {text!r}, expected a number of seconds above 0")
+    if shutil.which("squeue") is None:
+        return
+    # As if somebody pressed Ctrl-C: Snakemake cancels its jobs and cleans up.
+    watch = Watch(folder, logger.info, lambda: os.kill(os.getpid(), signal.SIGINT))
+    logger.addHandler(watch)
+
+    def go_on_looking() -> None:
+        while True:
+            time.sleep(seconds)
+            watch.look()
+
+    threading.Thread(target=go_on_looking, daemon=True, name="SLURM watch").start()
