@@ -123,11 +123,11 @@ def lost_seconds(updates: list[Update]) -> list[float]:
     return lost
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[SlurmCluster]:
     """A running cluster; the test is skipped where there can be none."""
     STATE.parent.mkdir(parents=True, exist_ok=True)
-    # Workers of one test run take turns.
+    # Workers of one test run take turns, a module at a time.
     with open(STATE.with_suffix(".lock"), "w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         cluster = SlurmCluster()
