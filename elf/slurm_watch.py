@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from elf.errors import ElfError
+from elf.environment import positive_number
 from elf.leftovers import slurm_jobs
 
 HELD = "launch failed requeued held"
@@ -87,13 +87,7 @@ def start_watch(folder: Path, logger: logging.Logger) -> None:
     ElfError
         If ``ELF_WATCH_SECONDS`` is not a positive number.
     """
-    text = os.environ.get("ELF_WATCH_SECONDS") or "60"
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise ElfError(f"ELF_WATCH_SECONDS: found {text!r}, expected a number of seconds above 0")
+    seconds = positive_number("ELF_WATCH_SECONDS", os.environ.get("ELF_WATCH_SECONDS") or "60", "seconds")
     if shutil.which("squeue") is None:
         return
     # As if somebody pressed Ctrl-C: Snakemake cancels its jobs and cleans up.

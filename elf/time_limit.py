@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-from elf.errors import ElfError
+from elf.environment import positive_number
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,7 @@ def time_limit(environ: Mapping[str, str] = os.environ) -> TimeLimit:
     """
     text = environ.get("ELF_JOB_MINUTES")
     if text:
-        try:
-            minutes = float(text)
-        except ValueError:
-            minutes = 0.0
-        if not minutes > 0:
-            raise ElfError(f"ELF_JOB_MINUTES: found {text!r}, expected a number of minutes above 0")
-        return TimeLimit(60 * minutes)
+        return TimeLimit(60 * positive_number("ELF_JOB_MINUTES", text, "minutes"))
     job = environ.get("SLURM_JOB_ID")
     return TimeLimit(_slurm_seconds(job) if job else None)
 

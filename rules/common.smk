@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -90,6 +91,7 @@ def evaluation_spec(wildcards):
     return spec_of("evaluations", f"{folder}/{wildcards.cell}/{wildcards.shard}.parquet")
 
 
+@cache
 def priorities_of_jobs():
     """Return how early each job should start; Snakemakes that run one job on a node need not know."""
     if not workflow.is_main_process:
@@ -99,14 +101,11 @@ def priorities_of_jobs():
     return priorities(PLAN)
 
 
-PRIORITIES = priorities_of_jobs()
-
-
 def priority_of(path):
     """Return a priority function for the jobs that make a file, named by its path with wildcards."""
 
     def priority(wildcards):
-        return PRIORITIES.get(path.format(**wildcards), 0)
+        return priorities_of_jobs().get(path.format(**wildcards), 0)
 
     return priority
 

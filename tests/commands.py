@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from elf.cli import main
@@ -21,6 +22,13 @@ def commands_of(workflow, *targets: str) -> dict[str, list[list[str]]]:
         lines = text.replace("\\\n", " ").strip().splitlines()
         found[output.removeprefix("results/tiny/")] = [_words(line) for line in lines]
     return found
+
+
+@contextmanager
+def commands_in(copy):
+    """Give a finished copy, with its folder as the current one, and the commands of its jobs."""
+    with chdir(copy.folder):
+        yield copy, commands_of(copy)
 
 
 def _words(line: str) -> list[str]:

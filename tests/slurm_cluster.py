@@ -151,7 +151,7 @@ class SlurmCluster:
         """End a node and everything on it without warning, as a loss of power does."""
         self.cut_node(name)
         _kill(_processes_on(name))
-        self._notice(name)
+        self.notice_lost(name)
 
     def cut_node(self, name: str) -> None:
         """Cut a node off from the network: the controller misses it, but its jobs go on."""
@@ -159,15 +159,12 @@ class SlurmCluster:
 
     def notice_lost(self, name: str) -> None:
         """Let the controller know at once what it would find out after some time: that a node is gone."""
-        self._notice(name)
+        _run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
 
     def jobs(self) -> list[dict[str, str]]:
         """Return what the controller says of all jobs of the last hours."""
         lines = output("scontrol", "show", "job", "--oneliner").splitlines()
         return [dict(part.partition("=")[::2] for part in line.split() if "=" in part) for line in lines if "=" in line]
-
-    def _notice(self, name: str) -> None:
-        _run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
 
     def _usable(self) -> int:
         states = output("sinfo", "--noheader", "--Node", "--partition=gpu", "--format=%T").split()

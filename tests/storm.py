@@ -9,7 +9,6 @@ minute for three rounds on two cores. The same seed gives the same faults at the
 """
 
 import argparse
-import os
 import random
 import re
 import shutil
@@ -20,7 +19,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import storm_faults
 from conftest import PROJECT
 from slurm_cluster import SlurmCluster, install, output, wait_until
@@ -202,6 +200,4 @@ def run(storm: Storm, rounds: int, expected: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    os.chdir(PROJECT)
-    psutil.Process()
     main()

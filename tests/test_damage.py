@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from commands import commands_of, failing, succeeding
+from commands import commands_in, failing, succeeding
 
 from elf.artifacts.manifest import MANIFEST
 
@@ -103,11 +103,8 @@ DAMAGES = {
 @pytest.fixture(scope="module")
 def study(finished, tmp_path_factory):
     """A finished copy, in whose folder the commands of its jobs are called, and these commands."""
-    copy = finished.duplicate(tmp_path_factory.mktemp("damage"))
-    before = Path.cwd()
-    os.chdir(copy.folder)
-    yield copy, commands_of(copy)
-    os.chdir(before)
+    with commands_in(finished.duplicate(tmp_path_factory.mktemp("damage"))) as both:
+        yield both
 
 
 def outputs(workflow) -> dict[str, tuple[int, int]]:

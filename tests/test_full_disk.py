@@ -1,11 +1,10 @@
 """Disks that are full or read-only, for real: one line, no half-written file, and the same results afterwards."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import commands_of, failing, succeeding, with_file
+from commands import commands_in, failing, succeeding, with_file
 from small_disk import mounted
 
 from elf.artifacts.manifest import read_manifest
@@ -38,11 +37,8 @@ STAGES = {
 @pytest.fixture(scope="module")
 def study(finished, tmp_path_factory):
     """A finished copy, in whose folder the commands of its jobs are called, and these commands."""
-    copy = finished.duplicate(tmp_path_factory.mktemp("disks"))
-    before = Path.cwd()
-    os.chdir(copy.folder)
-    yield copy, commands_of(copy)
-    os.chdir(before)
+    with commands_in(finished.duplicate(tmp_path_factory.mktemp("disks"))) as both:
+        yield both
 
 
 @pytest.fixture
