@@ -6,7 +6,7 @@ BIN = .venv/bin
 SNAKEMAKE = $(BIN)/snakemake --profile profiles/local
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo mini test lint clean
+.PHONY: help install demo mini test bench lint clean
 
 help: ## show this help
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -35,6 +35,9 @@ mini: install ## make all tables and figures of the paper and the report at the 
 
 test: install ## run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+bench: install ## compare the speed with that of the published scripts' way, in docs/results/speed
+	$(BIN)/python -m benchmarks.bench --folder docs/results/speed
 
 lint: install ## check style of code, rules and workflow
 	$(BIN)/ruff check .

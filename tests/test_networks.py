@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from elf.errors import ElfError
 from elf.networks import convnet, frepoconv, names, resnet, vgg
 from elf.networks.building import build_network
-from elf.networks.split import initialise, normalisation
+from elf.networks.split import initialise
 
 FAMILIES = {"convnet": convnet, "resnet18": resnet, "vgg11": vgg, "frepoconv": frepoconv}
 SPLIT_COUNTS = [
@@ -124,17 +124,6 @@ def test_closed_form_feature_shape_holds_for_any_width_and_side(name, width, nor
     features = network.front(torch.empty(2, 3, side, side, device="meta"))
     assert tuple(features.shape[1:]) == names.feature_shape(name, side)
     assert network.rear(features).shape == (2, classes)
-
-
-def test_groups_of_one_channel_are_instance_normalisation():
-    layer, reference = normalisation("in", 6), nn.InstanceNorm2d(6, affine=True, eps=1e-5)
-    features = torch.randn(4, 6, 5, 5, generator=seeded(0))
-    with torch.no_grad():
-        layer.weight.copy_(torch.randn(6, generator=seeded(1)))
-        layer.bias.copy_(torch.randn(6, generator=seeded(2)))
-    reference.load_state_dict(layer.state_dict())
-    torch.testing.assert_close(layer(features), reference(features), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(layer.eval()(features), layer.train()(features), rtol=0, atol=0)
 
 
 class Plain:

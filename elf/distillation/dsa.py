@@ -80,7 +80,8 @@ def distill(
     start = real_initialisation(dataset, ipc, generator(seed, "distillation", "initial images"))
     images, velocity = start.images, torch.zeros_like(start.images)
     streams = {name: generator(seed, "distillation", name) for name in STREAMS}
-    matched = build_network(network, classes=dataset.classes, side=side, generator=streams["network"]).to(device)
+    matched = build_network(network, classes=dataset.classes, side=side, generator=streams["network"])
+    matched = matched.to(device, memory_format=torch.channels_last)
     inner_loss = torch.zeros((), device=device)
     members = indices_by_class(dataset)
 

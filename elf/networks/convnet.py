@@ -34,7 +34,5 @@ def build(name: NetworkName, *, classes: int, side: int) -> SplitNetwork:
 def _block(channels_in: int, channels: int, norm: str) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels, kernel_size=3, padding=1),
-        normalisation(norm, channels),
-        nn.ReLU(inplace=True),
-        nn.AvgPool2d(2),
+        *normalisation(norm, channels, relu=True, pool=True),
     )

@@ -70,4 +70,6 @@ class FlatNetwork:
         """
         parts = parameters.split([shape.numel() for shape in self._shapes.values()])
         named = {name: part.view(shape) for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)}
+        # The views have no layout of their own, so that of the images decides how everything is computed.
+        images = images.contiguous(memory_format=torch.channels_last)
         return functional_call(self._network.train(training), named, (images,))

@@ -22,16 +22,15 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(
             nn.Conv2d(channels_in, channels, kernel_size=3, stride=stride, padding=1, bias=False),
-            normalisation(norm, channels),
-            nn.ReLU(inplace=True),
+            *normalisation(norm, channels, relu=True),
             nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
-            normalisation(norm, channels),
+            *normalisation(norm, channels),
         )
         self.shortcut = nn.Sequential()
         if stride != 1 or channels_in != channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(channels_in, channels, kernel_size=1, stride=stride, bias=False),
-                normalisation(norm, channels),
+                *normalisation(norm, channels),
             )
         self.activation = nn.ReLU(inplace=True)
 
@@ -77,12 +76,10 @@ def _stem(width: int, norm: str, large: bool) -> list[nn.Module]:
     if not large:
         return [
             nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False),
-            normalisation(norm, width),
-            nn.ReLU(inplace=True),
+            *normalisation(norm, width, relu=True),
         ]
     return [
         nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False),
-        normalisation(norm, width),
-        nn.ReLU(inplace=True),
+        *normalisation(norm, width, relu=True),
         nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
     ]

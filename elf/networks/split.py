@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from elf.errors import ElfError
+from elf.networks.instance_norm import POOL, InstanceNorm
 
 
 class SplitNetwork(nn.Module):
@@ -35,20 +36,28 @@ class SplitNetwork(nn.Module):
         return self.rear(self.front(images))
 
 
-def normalisation(norm: str, channels: int) -> nn.Module:
-    """Return a normalisation layer for feature maps.
+def normalisation(norm: str, channels: int, *, relu: bool = False, pool: bool = False) -> list[nn.Module]:
+    """Return a normalisation layer for feature maps, and what follows it.
 
     Parameters
     ----------
     norm : str
-        ``"in"``: affine instance normalisation written as a GroupNorm with one channel a group, which keeps
-        no running statistics and so does the same in training and evaluation (official code of DC and MTT).
-        ``"bn"``: PyTorch's BatchNorm2d with its defaults.
+        ``"in"``: instance normalisation, with what follows it in one layer. ``"bn"``: PyTorch's BatchNorm2d with its
+        defaults.
     channels : int
+    relu : bool
+        Whether a ReLU follows.
+    pool : bool
+        Whether then 2x2 average pooling follows.
     """
     if norm == "in":
-        return nn.GroupNorm(channels, channels, eps=1e-5, affine=True)
-    return nn.BatchNorm2d(channels)
+        return [InstanceNorm(channels, relu=relu, pool=pool)]
+    layers = [nn.BatchNorm2d(channels)]
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    if pool:
+        layers.append(nn.AvgPool2d(POOL))
+    return layers
 
 
 @contextmanager

@@ -51,8 +51,7 @@ def _layers(plan: list[int | str], channels_in: int, base: int, norm: str) -> li
         channels = entry * base
         layers += [
             nn.Conv2d(channels_in, channels, kernel_size=3, padding=1),
-            normalisation(norm, channels),
-            nn.ReLU(inplace=True),
+            *normalisation(norm, channels, relu=True),
         ]
         channels_in = channels
     return layers
