@@ -71,6 +71,7 @@ class Cell:
             "lr": evaluation.recipe.lr,
             "epochs": evaluation.recipe.epochs,
             "batch_size": evaluation.recipe.batch_size,
+            "precision": evaluation.recipe.precision,
             "seeds": len(evaluation.seeds),
         }
 
@@ -114,6 +115,7 @@ class FullDataCell:
             "lr": self.teacher.recipe.lr,
             "epochs": self.teacher.recipe.epochs,
             "batch_size": self.teacher.recipe.batch_size,
+            "precision": self.teacher.recipe.precision,
             "seeds": 1,
         }
 
@@ -171,6 +173,7 @@ def _evaluations(
                     teacher_epoch=epoch,
                     recipe=training,
                     seeds=tuple(range(settings.scale.seeds)),
+                    seeds_at_once=settings.scale.seeds_at_once,
                 ),
             )
 

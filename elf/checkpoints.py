@@ -4,7 +4,8 @@ import glob
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import safetensors
@@ -15,9 +16,13 @@ from torch import Tensor
 
 from elf.errors import ElfError
 from elf.files import write_bytes
+from elf.ledger import Ledger, Spent
 from elf.time_limit import TimeLimit
 
 log = logging.getLogger(__name__)
+
+SPENT = "spent."
+"""Under names that begin so lies what the ledgers hold: beside the state, of which it is no part."""
 
 
 class Checkpoint:
@@ -34,15 +39,23 @@ class Checkpoint:
         Least time between two saves by :meth:`save_if_due`: what a job loses that is killed, but for the step at hand.
     time_limit : TimeLimit, optional
         When the job will be killed.
+    ledgers : sequence of Ledger
+        Saved with every state, and told by :meth:`load` what had been spent up to the one that it returns.
     """
 
     def __init__(
-        self, path: Path, key: str, interval_seconds: float = 300, time_limit: TimeLimit | None = None
+        self,
+        path: Path,
+        key: str,
+        interval_seconds: float = 300,
+        time_limit: TimeLimit | None = None,
+        ledgers: Sequence[Ledger] = (),
     ) -> None:
         self.path = Path(path)
         self.key = key
         self.interval_seconds = interval_seconds
         self.time_limit = time_limit or TimeLimit(None)
+        self._ledgers = tuple(ledgers)
         self._saved_at = self._called_at = time.monotonic()
         self._longest_step = 0.0
 
@@ -67,6 +80,11 @@ class Checkpoint:
             log.warning("starting afresh: the checkpoint %s is damaged", self.path)
             return None
         log.info("continuing from the checkpoint %s", self.path)
+        spent = {name: state.pop(name).tolist() for name in list(state) if name.startswith(SPENT)}
+        for index, ledger in enumerate(self._ledgers):
+            if f"{SPENT}{index}" in spent:
+                wall, device, memory = spent[f"{SPENT}{index}"]
+                ledger.go_on_from(Spent(wall, device, int(memory)))
         return state
 
     def save_if_due(self, make_state: Callable[[], dict[str, Tensor]]) -> None:
@@ -99,6 +117,10 @@ class Checkpoint:
             If the file cannot be written.
         """
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in make_state().items()}
+        state |= {
+            f"{SPENT}{index}": torch.tensor(astuple(ledger.spent()), dtype=torch.float64)
+            for index, ledger in enumerate(self._ledgers)
+        }
         metadata = {"key": self.key, "digest": _digest(state)}
         # In memory first: safetensors' own writer hides a full disk behind an error of its own.
         content = safetensors.torch.save(state, metadata=metadata)

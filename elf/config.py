@@ -258,6 +258,10 @@ class Scale(Strict):
     seeds_per_job_for: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="The same for single datasets, such as those whose trainings take long."
     )
+    seeds_at_once: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether a job trains its evaluation networks all at once, not one by one; auto: on a GPU.",
+    )
     datasets: dict[str, dict[str, Any]] = Field(default={}, description="Changes to config/datasets.yaml.")
     recipes: dict[str, dict[str, RecipeValue]] = Field(default={}, description="Changed hyper-parameters.")
     variants: dict[str, list[ScaleVariant]] = Field(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from elf.errors import ElfError
 
@@ -138,6 +139,20 @@ def images_per_forward(device: torch.device) -> int:
     """Return how many images to push through a network at once where they do not see each other."""
     # On a CPU, portions whose activations the allocator keeps took half the time; a GPU wants large ones.
     return 1024 if device.type == "cuda" else 64
+
+
+def bytes_per_block(device: torch.device) -> int:
+    """Return how much of a tensor to work on at once where several operations follow one another on it."""
+    # About what stays in the cache of a CPU's core between two operations; a GPU wants everything at once.
+    return sys.maxsize if device.type == "cuda" else 2**21
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device, without a wait of one for the other."""
+    if device.type == "cpu" or tensor.device == device:
+        return tensor
+    # From memory that can be paged out, a copy would first wait for all that the device has still to do.
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

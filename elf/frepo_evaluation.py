@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from elf import adam
 from elf.data.frepo_augmentation import augment
+from elf.device import to_device
 from elf.errors import ElfError
 from elf.randomness import generator
 from elf.specs.training import FrepoRecipe
-from elf.training import Checkpoint, Objective
+from elf.training import Checkpoint
+from elf.training_step import Objective
 
 STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
 """Number of steps for each number of synthetic images; the official script knows no others."""
@@ -107,8 +109,8 @@ def train(
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         while finished < steps:
             torch.manual_seed(generator(order_generator.initial_seed(), "dropout", str(finished)).initial_seed())
-            for batch in _pass(len(images), recipe.batch_size, order_generator)[: steps - finished]:
-                batch = batch.to(images.device, non_blocking=True)
+            order = to_device(_order(len(images), recipe.batch_size, order_generator), images.device)
+            for batch in order.split(min(len(images), recipe.batch_size))[: steps - finished]:
                 shown = augment(images.index_select(0, batch), recipe.augmentation, augmentation_generator)
                 loss = objective(network, shown, labels.index_select(0, batch), targets)
                 gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
@@ -123,10 +125,10 @@ def train(
                 checkpoint.save_if_due(lambda: _state(network, moments, streams, finished, last, recipe.lr))  # noqa: B023
 
 
-def _pass(count: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
-    """Return the batches of one pass, all of one size."""
+def _order(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Return the images of one pass, in batches of one size."""
     size = min(count, batch_size)
-    return list(torch.randperm(count, generator=order)[: count // size * size].split(size))
+    return torch.randperm(count, generator=generator)[: count // size * size]
 
 
 def _state(

@@ -1,26 +1,23 @@
 """The training protocol shared by evaluations, teachers and expert trajectories."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 
-from elf.data.augmentation import augment
 from elf.data.normalised import Images
 from elf.errors import ElfError
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.objectives import task
 from elf.randomness import generator
 from elf.specs.training import TrainingRecipe
+from elf.training_step import LAYOUTS, Objective, draw_order, empty_momenta, step, take_batch
 
 PASSES_BETWEEN_CHECKS = 50
 """How often a diverged training is looked for; each look makes a GPU wait for the host."""
-
-Objective = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Checkpoint(Protocol):
@@ -84,14 +81,16 @@ def train(
         If the loss or a weight is no longer finite, looked at every 50 passes, before every checkpoint
         and at the end; or if images, labels and targets differ in number.
     """
-    _check_lengths(images, labels, targets)
+    check_lengths(images, labels, targets)
     split_batch_norm(network, recipe.batch_norm_splits)
+    network.to(memory_format=LAYOUTS[recipe.memory_format])
+    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    momenta = empty_momenta(parameters, recipe)
     passes = recipe.passes if until_pass is None else min(until_pass, recipe.passes)
     state = checkpoint.load() if checkpoint else None
     first_pass, first_step = (0, 0) if state is None else (int(state["pass"]), int(state["step"]))
-    momenta: dict[str, Tensor] = {}
     if state is not None:
-        momenta = _restore(state, network, order_generator, augmentation_generator)
+        _restore(state, network, momenta, order_generator, augmentation_generator)
 
     # Dropout can only draw from PyTorch's global state: it is set for each pass and given back at the end.
     with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
@@ -102,30 +101,30 @@ def train(
             loss = torch.zeros((), device=images.device)
             check = partial(_check_finite, network, loss, pass_index, recipe.lr)
             save = partial(_state, network, momenta, loss, order_generator.get_state(), augmentation_generator)
-            steps = torch.randperm(len(images), generator=order_generator).split(recipe.batch_size)
+            steps = draw_order(len(images), recipe.batch_size, order_generator, images.device)
             if first_step:
                 loss += state["loss"].to(loss.device)
                 _restore_dropout(state, images.device)
-            for step, positions in enumerate(steps[first_step:], start=first_step + 1):
-                batch = positions.to(images.device, non_blocking=True)
-                batch_images = augment(
-                    images.index_select(0, batch) if isinstance(images, Tensor) else images[positions],
+            for finished, positions in enumerate(steps[first_step:], start=first_step + 1):
+                batch = take_batch(
+                    images,
+                    labels,
+                    targets,
+                    positions,
                     recipe.augmentation,
                     augmentation_generator,
                     align_corners=align_corners,
                 )
-                batch_targets = None if targets is None else targets.index_select(0, batch)
-                batch_loss = objective(network, batch_images, labels.index_select(0, batch), batch_targets)
-                network.zero_grad()
-                batch_loss.backward()
-                _step(network, momenta, recipe, pass_index)
-                loss += batch_loss.detach() * (len(batch) / len(images))
-                if checkpoint and step < len(steps):
-                    checkpoint.save_if_due(partial(save, pass_index, step, check))
+                lr = recipe.lr_of(pass_index)
+                batch_loss = step(network, parameters, momenta, batch, objective=objective, recipe=recipe, lr=lr)
+                loss += batch_loss * (len(positions.here) / len(images))
+                if checkpoint and finished < len(steps):
+                    checkpoint.save_if_due(partial(save, pass_index, finished, check))
             first_step = 0
             if pass_index == recipe.drop_after:
                 # The official code makes a new optimiser for the lower rate, which forgets the momentum.
-                momenta.clear()
+                for momentum in momenta.values():
+                    momentum.zero_()
 
             if (pass_index + 1) % PASSES_BETWEEN_CHECKS == 0 or pass_index + 1 == passes:
                 check()
@@ -166,31 +165,6 @@ def accuracy(network: nn.Module, images: Images, labels: Tensor, batch_size: int
     return correct.item() / len(images)
 
 
-@torch.no_grad()
-def _step(network: nn.Module, momenta: dict[str, Tensor], recipe: TrainingRecipe, pass_index: int) -> None:
-    """Change the parameters by one step of SGD, and their momenta in place.
-
-    The function behind ``torch.optim.SGD`` rather than the class, whose constructor loads PyTorch's compiler:
-    that takes a second, a third of what a short evaluation needs to start.
-    """
-    dropped = recipe.drop_after is not None and pass_index > recipe.drop_after
-    names, parameters = zip(*((n, p) for n, p in network.named_parameters() if p.grad is not None), strict=True)
-    buffers = [momenta.get(name) for name in names]
-    sgd(
-        list(parameters),
-        [parameter.grad for parameter in parameters],
-        buffers,
-        lr=recipe.lr * 0.1 if dropped else recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        dampening=0,
-        nesterov=False,
-        maximize=False,
-    )
-    if recipe.momentum:
-        momenta.update(zip(names, buffers, strict=True))
-
-
 def _state(
     network: nn.Module,
     momenta: dict[str, Tensor],
@@ -219,15 +193,16 @@ def _state(
 def _restore(
     state: dict[str, Tensor],
     network: nn.Module,
+    momenta: Mapping[str, Tensor],
     order_generator: torch.Generator,
     augmentation_generator: torch.Generator,
-) -> dict[str, Tensor]:
-    """Put network and generators into a saved state and return the momenta."""
+) -> None:
+    """Put network, momenta and generators into a saved state."""
     network.load_state_dict(_with_prefix(state, "network."))
+    for name, momentum in momenta.items():
+        momentum.copy_(state[f"momentum.{name}"])
     order_generator.set_state(state["order_generator"])
     augmentation_generator.set_state(state["augmentation_generator"])
-    device = next(network.parameters()).device
-    return {name: momentum.to(device, copy=True) for name, momentum in _with_prefix(state, "momentum.").items()}
 
 
 def _restore_dropout(state: dict[str, Tensor], device: torch.device) -> None:
@@ -242,19 +217,25 @@ def _with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float) -> None:
     finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all()
+    if (found := divergence(loss.item(), bool(finite), pass_index, lr)) is not None:
+        raise ElfError(found)
+
+
+def divergence(loss: float, weights_are_finite: bool, pass_index: int, lr: float) -> str | None:
+    """Return what went wrong with a training after a pass, and what to do; None if all is well."""
+    if math.isfinite(loss) and weights_are_finite:
+        return None
+    what = f"a weight is not finite after pass {pass_index}"
     if not math.isfinite(loss):
-        what = f"the loss of pass {pass_index} is {loss.item()}"
-    elif not finite:
-        what = f"a weight is not finite after pass {pass_index}"
-    else:
-        return
-    raise ElfError(
+        what = f"the loss of pass {pass_index} is {loss}"
+    return (
         f"training diverged: {what} (lr {lr}); lower the learning rate of the recipe, "
         "or look for non-finite values in the images and targets"
     )
 
 
-def _check_lengths(images: Images, labels: Tensor, targets: Tensor | None) -> None:
+def check_lengths(images: Images, labels: Tensor, targets: Tensor | None) -> None:
+    """Raise an error unless there is a label for each image, and a target if there are any."""
     lengths = {"images": len(images), "labels": len(labels)}
     if targets is not None:
         lengths["teacher targets"] = len(targets)

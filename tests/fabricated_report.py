@@ -135,6 +135,7 @@ def fabricated_report(named=lambda text: text, **about) -> Report:
         costs=Costs(
             stages=cost_by_stage(files),
             tables=(cost_of(named("Table 5"), files),),
+            all_tables=cost_of("All tables and figures", files),
             storage=(
                 storage(named("cifar10/mtt"), {"images": size}),
                 storage(named("cifar10/dm"), {"images": size}, named("net"), {"features": size}, {"weight": size}),

@@ -36,6 +36,7 @@ def cell(method="dm", network="resnet18-in", objective="task", **changes) -> dic
         "lr": 0.01,
         "epochs": 30,
         "batch_size": 256,
+        "precision": "float32",
         "aligned": False,
     }
     return key | changes

@@ -10,18 +10,19 @@ import pytest
 from fabricated_report import DIFFERENCES, artifacts, entries, fabricated_report, png
 from fabricated_results import ABOUT, cell, frames
 
-from elf.artifacts.lineage import TensorSize
+from elf.artifacts.lineage import THERE, Artifact, TensorSize
 from elf.errors import ElfError
 from elf.results.columns import gather
 from elf.results.report import text
 from elf.results.report.cell_pages import cell_view
 from elf.results.report.content import Origin, Report, Sheet
-from elf.results.report.costs import cost_by_stage, cost_of, storage
+from elf.results.report.costs import Costs, Total, cost_by_stage, cost_of, storage
 from elf.results.report.pages import render_report
 from elf.stages.report_folder import CONTENTS, write_folder
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 TABLE = "tables/table05.html"
+ROW = r'<tr><th scope="row" class="text">(.*?)</th>(.*?)</tr>'
 
 
 class Page(HTMLParser):
@@ -210,10 +211,45 @@ def test_a_training_counts_once_however_many_checkpoints_it_gave():
     made = artifacts()
     more = [replace(a, path="teachers/x/net/epoch60.safetensors") for a in made if a.role == "teacher"]
     stages = {cost.name: cost for cost in cost_by_stage([*made, *more, *made])}
-    assert (stages["training teachers"].files, stages["training teachers"].seconds) == (1, 90.5)
-    assert (stages["training experts"].files, stages["training experts"].missing) == (0, 1)
+    assert (stages["training teachers"].jobs, stages["training teachers"].wall) == (1, Total(90.5, 0))
+    assert (stages["training experts"].jobs, stages["training experts"].missing) == (0, 1)
     total = cost_of("everything", [*made, *more])
-    assert (total.files, total.missing, total.seconds, total.memory) == (5, 1, 5 * 90.5, 3 * 2**20)
+    assert (total.jobs, total.missing, total.wall, total.memory) == (5, 1, Total(5 * 90.5, 0), 3 * 2**20)
+
+
+def with_measured(role: str, path: str, **measured) -> Artifact:
+    return Artifact(role, path, THERE, path, {"kind": role, "id": path, "measured": measured})
+
+
+def test_what_older_files_do_not_say_is_unknown_and_not_nothing():
+    new = {"wall_seconds": 30.0, "device_seconds": 60.0, "peak_memory_bytes": 2**20, "images": 90, "device": "cpu"}
+    old = [with_measured("evaluation", "a", wall_seconds=10.0, device="cpu"), with_measured("evaluation", "b")]
+    assert cost_of("old", old).wall == Total(10.0, 1)
+    assert cost_of("old", old).on_device == Total(None, 2)
+    assert cost_of("old", old).memory is None and cost_of("old", old).images_per_second is None
+    mixed = cost_of("mixed", [*old, with_measured("evaluation", "c", **new)])
+    assert (mixed.wall, mixed.on_device) == (Total(40.0, 1), Total(60.0, 2))
+    # Over the time of the file that says how many they were.
+    assert (mixed.memory, mixed.images_per_second) == (2**20, 3.0)
+    costs = Costs((), (cost_of("old", old), mixed), cost_of("nothing", []), ())
+    page = render_report(Report(ABOUT, costs=costs))["costs.html"].decode()
+    rows = {name: re.findall("<td[^>]*>(.*?)</td>", cells) for name, cells in re.findall(ROW, page)}
+    assert rows["old"] == ["2", "10.0 s + 1 unknown", "—", "—", "—", "cpu"]
+    assert rows["mixed"] == ["3", "40.0 s + 1 unknown", "60.0 s + 2 unknown", "1.0 MiB", "3", "cpu"]
+    assert rows["nothing"] == ["0", "—", "—", "—", "—", ""]
+
+
+def test_trainings_of_one_teacher_count_each_and_files_of_one_training_count_once():
+    first, second = {"wall_seconds": 10.0, "device": "cpu"}, {"wall_seconds": 20.0, "device": "cpu"}
+    files = [
+        with_measured("teacher", "teachers/x/net/epoch1.safetensors", **first),
+        with_measured("teacher", "teachers/x/net/epoch2.safetensors", **first),
+        with_measured("teacher", "teachers/x/net/training.safetensors", **first),
+        # A later training, which gave one checkpoint more, and one of another network that took as long.
+        with_measured("teacher", "teachers/x/net/epoch3.safetensors", **second),
+        with_measured("teacher", "teachers/x/other/epoch1.safetensors", **first),
+    ]
+    assert cost_of("teachers", files).wall == Total(10 + 20 + 10, 0)
 
 
 def test_storage_is_counted_in_bytes():
@@ -233,6 +269,12 @@ def test_storage_is_counted_in_bytes():
         (text.seconds(150), "2.5 min"),
         (text.seconds(9000), "2.50 h"),
         (text.seconds(None), "—"),
+        (text.total(Total(90.5, 0)), "90.5 s"),
+        (text.total(Total(9000, 3)), "2.50 h + 3 unknown"),
+        (text.total(Total(None, 3)), "—"),
+        (text.rate(0.2549), "0.255"),
+        (text.rate(12345.6), "12,346"),
+        (text.rate(None), "—"),
         (text.size(1023), "1023 B"),
         (text.size(1536), "1.5 KiB"),
         (text.size(3 * 2**40), "3072.0 GiB"),

@@ -36,6 +36,7 @@ from elf.specs.teacher import TeacherSpec
 from elf.stages import code
 from elf.stages.extract_features import BATCH, extract_features
 from elf.stages.plan import Plan, make_plan
+from elf.stages.report import content
 from elf.training import accuracy, train
 
 pytestmark = pytest.mark.usefixtures("small_process")
@@ -69,6 +70,7 @@ changes:
 """
 DM, RANDOM = "synthetic/digits/dm-convnet-w2-d3-in-ipc10-seed0", "synthetic/digits/random-ipc10-seed0"
 DATASET = "datasets/digits/images.safetensors"
+ENDINGS = (".safetensors", ".parquet")
 WIDE, NARROW = "convnet-w8-d3-in", "convnet-w2-d3-in"
 
 
@@ -282,6 +284,10 @@ def test_manifests_hold_specification_code_and_measurements(study):
         assert manifest["measured"]["device"].startswith("cpu")
         assert manifest["measured"]["wall_seconds"] >= 0
         assert manifest["measured"]["peak_memory_bytes"] > 2**20
+    for path in (DATASET, "results.parquet", "collected/table05.parquet"):
+        measured = read_manifest(study.folder / path)["measured"]
+        assert measured["wall_seconds"] > 0 and measured["device_seconds"] > 0
+        assert measured["peak_memory_bytes"] > 2**20
 
 
 def test_the_same_commands_give_the_same_content(study, tmp_path, monkeypatch):
@@ -884,6 +890,58 @@ def test_a_report_leads_from_a_number_to_every_file_before_it(study):
         assert f'<th scope="row">{row["seed"]}</th><td>{100 * row["accuracy"]:.2f}</td>' in page
     ((checkpoint, _),) = study.plan.grid.full_data.items()
     assert f"<code>{checkpoint}</code>" in page_of(study.folder / "report", checkpoint)
+
+
+def summed(manifests: list[dict]) -> dict:
+    """Return what a row of the costs holds, from manifests that all say everything."""
+    measured = [manifest["measured"] for manifest in manifests]
+    fast = [entry for entry in measured if "images" in entry]
+    seconds = sum(entry["wall_seconds"] for entry in fast)
+    return {
+        "jobs": len(measured),
+        "missing": 0,
+        "wall": pytest.approx(sum(entry["wall_seconds"] for entry in measured)),
+        "on_device": pytest.approx(sum(entry["device_seconds"] for entry in measured)),
+        "memory": max(entry["peak_memory_bytes"] for entry in measured),
+        "images_per_second": pytest.approx(sum(entry["images"] for entry in fast) / seconds) if fast else None,
+    }
+
+
+def said(cost) -> dict:
+    """Return the same of a row of the report."""
+    assert cost.wall.unknown == cost.on_device.unknown == 0
+    numbers = {key: value for key, value in vars(cost).items() if key not in ("name", "device")}
+    return numbers | {"wall": cost.wall.seconds, "on_device": cost.on_device.seconds}
+
+
+def test_costs_of_a_report_are_those_of_its_files_each_once(study):
+    """Against the files on the disk: a teacher is its training, and a table all that its rows lead back to."""
+    costs = content(study.plan).costs
+    folders = {
+        "preparing data": "datasets/*/images.safetensors",
+        "making synthetic sets": "synthetic/*/*/images.safetensors",
+        "training teachers": "teachers/*/*/training.safetensors",
+        "extracting features": "features/*/*/*.safetensors",
+        "evaluations": "evaluations/*/*/*/*/*.parquet",
+    }
+    manifests = {
+        stage: [read_manifest(file) for file in study.folder.glob(pattern)] for stage, pattern in folders.items()
+    }
+    assert {cost.name: said(cost) for cost in costs.stages} == {
+        stage: summed(found) for stage, found in manifests.items()
+    }
+    assert said(costs.all_tables) == summed([manifest for found in manifests.values() for manifest in found])
+
+    by_id = {read_manifest(file)["id"]: file for file in study.folder.rglob("*.*") if file.suffix in ENDINGS}
+    for name, cost in zip(study.plan.grid.cells, costs.tables, strict=True):
+        shards = pd.read_parquet(study.folder / "collected" / f"{name}.parquet")["shard"].unique()
+        waiting, made = [study.folder / shard for shard in shards], set()
+        while waiting:
+            file = waiting.pop()
+            made.add(file.with_name("training.safetensors") if file.match("teachers/*/*/*") else file)
+            waiting += [by_id[source["id"]] for source in read_manifest(file)["inputs"].values()]
+        assert said(cost) == summed([read_manifest(file) for file in made]), name
+    assert costs.all_tables.jobs < sum(cost.jobs for cost in costs.tables)
 
 
 def test_a_report_says_what_is_stored_beside_the_images(study):

@@ -1,7 +1,7 @@
 """The manifest that every artifact carries inside its file.
 
 It says what the file is made of (specification, inputs, code) and how it was made (versions, device, time,
-memory), and holds a checksum of the content that every reader verifies.
+memory, speed), and holds a checksum of the content that every reader verifies.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def describe(kind: str, spec: Mapping, *, inputs: Mapping[str, Manifest], code: 
     code : str
         Fingerprint of the code that made it (JSON).
     measured : mapping
-        Device, wall time in seconds, peak memory in bytes.
+        What making it took, as `elf.stages.job.Job.measured` gives it. What an older file does not say is unknown.
     """
     return {
         "kind": kind,

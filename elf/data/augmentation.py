@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from elf.device import to_device
 from elf.errors import ElfError
 
 CATEGORIES = ("color", "crop", "cutout", "flip", "scale", "rotate")
 STRATEGY = "_".join(CATEGORIES)
 NO_AUGMENTATION = "none"
+
+CPU = torch.device("cpu")
 
 _BRIGHTNESS = 1.0
 _SATURATION = 2.0
@@ -46,7 +49,7 @@ class Draw:
     parameters: dict[str, Tensor]
 
 
-def draw(strategy: str, count: int, side: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Draw:
+def draw(strategy: str, count: int, side: int, generator: torch.Generator, device: torch.device = CPU) -> Draw:
     """Draw one category of a strategy, uniformly, and the parameters for ``count`` images.
 
     Parameters
@@ -60,7 +63,7 @@ def draw(strategy: str, count: int, side: int, generator: torch.Generator, devic
         Height and width of the images in pixels; it limits shifts and the cutout.
     generator : torch.Generator
         On the CPU, for every device.
-    device : torch.device or str
+    device : torch.device
         Where the parameters are put.
 
     Raises
@@ -85,7 +88,7 @@ def draw(strategy: str, count: int, side: int, generator: torch.Generator, devic
         )
     category = categories[int(torch.randint(len(categories), (), generator=generator))]
     parameters = _draw_parameters(category, count, side, generator)
-    return Draw(category, {name: value.to(device) for name, value in parameters.items()})
+    return Draw(category, {name: to_device(value, device) for name, value in parameters.items()})
 
 
 def apply(images: Tensor, draw: Draw, *, align_corners: bool) -> Tensor:
@@ -108,7 +111,7 @@ def apply(images: Tensor, draw: Draw, *, align_corners: bool) -> Tensor:
     -------
     Tensor of shape (n, channels, side, side)
     """
-    parameters = {name: value.to(images.device) for name, value in draw.parameters.items()}
+    parameters = {name: to_device(value, images.device) for name, value in draw.parameters.items()}
     for name, value in parameters.items():
         if len(value) not in (1, len(images)):
             raise ValueError(f"draw holds {len(value)} values of {name!r} for a batch of {len(images)} images")

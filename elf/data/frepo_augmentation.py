@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from elf.device import to_device
 from elf.errors import ElfError
 
 CATEGORIES = ("flip", "color", "zoom", "rotate", "translate", "cutout")
@@ -93,7 +94,7 @@ def apply(images: Tensor, draw: Draw) -> Tensor:
     Zoom, rotation and translation sample bilinearly and continue the edge; a cut-out square has a quarter of the
     side and is 0; it may stick out.
     """
-    category, parameters = draw[0], {name: value.to(images.device) for name, value in draw[1].items()}
+    category, parameters = draw[0], {name: to_device(value, images.device) for name, value in draw[1].items()}
     match category:
         case "flip":
             return torch.where(_per_image(parameters["mirrored"]), images.flip(3), images)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from elf.data.preprocessing import ZCA, Normalisation
+from elf.device import to_device
 
 LARGEST_RESIDENT = {"cpu": 2**30, "cuda": 2**33}
 """Bytes of float32 that stay on a device at once. CIFAR has 0.6 GB, Tiny ImageNet 4.9 GB, ImageNet at 64x64 63 GB."""
@@ -50,7 +51,7 @@ class NormalisedImages:
         if self._chosen is not None:
             index = self._chosen[index]
         pixels = self._pixels[index] if isinstance(index, slice) else self._pixels.index_select(0, index)
-        return self._preprocessing.transform(pixels.to(self.device, non_blocking=True))
+        return self._preprocessing.transform(to_device(pixels, self.device))
 
     def subset(self, positions: Tensor) -> "NormalisedImages":
         """Return the images at positions (int64, shape (m,)); nothing is copied."""
@@ -86,7 +87,7 @@ def normalised(pixels: Tensor, preprocessing: Normalisation | ZCA, device: torch
 def take(images: Images, positions: Tensor) -> Tensor:
     """Return the images at positions (int64, shape (m,), on the CPU) as a tensor on the device of the images."""
     # Positions that went to a GPU would have to come back for images that lie in a file, and wait for it.
-    return images[positions.to(images.device)] if isinstance(images, Tensor) else images[positions]
+    return images[to_device(positions, images.device)] if isinstance(images, Tensor) else images[positions]
 
 
 def subset(images: Images, positions: Tensor) -> Images:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from elf.device import to_device
 from elf.errors import ElfError
 
 CHUNK = 1024
@@ -65,7 +66,7 @@ class Normalisation:
         }
 
     def _per_channel(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        constants = torch.tensor([self.mean, self.std], dtype=torch.float32, device=device)
+        constants = to_device(torch.tensor([self.mean, self.std], dtype=torch.float32), device)
         return constants[0].view(3, 1, 1), constants[1].view(3, 1, 1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elf import adam
 from elf.data.normalised import take
+from elf.device import to_device
 from elf.distillation import lamb, loop
 from elf.distillation.pool import advance, make_pool
 from elf.distillation.regression import meta_loss
@@ -98,7 +99,7 @@ def distill(
             learned["images"],
             learned["labels"],
             take(dataset.images, batch),
-            centred_one_hot(real_labels[batch.to(device)], dataset.classes),
+            centred_one_hot(real_labels[to_device(batch, device)], dataset.classes),
             ridge=settings["ridge"],
             mirror=settings["mirror"],
             precision=getattr(torch, settings["precision"]),
@@ -106,7 +107,8 @@ def distill(
         gradients = dict(zip(learned, torch.autograd.grad(loss.total, list(learned.values())), strict=True))
         lr = settings["lr"] * cosine(index, total, settings["lr_final_fraction"])
         lamb.step(learned, gradients, moments, lr=lr)
-        chosen = _choose(len(learned["images"]), int(settings["batch_online"]), streams["online batches"]).to(device)
+        chosen = _choose(len(learned["images"]), int(settings["batch_online"]), streams["online batches"])
+        chosen = to_device(chosen, device)
         advance(
             online,
             learned["images"].detach()[chosen],

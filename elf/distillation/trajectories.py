@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from elf.data import augmentation
+from elf.device import to_device
 from elf.distillation import loop
 from elf.distillation.matching import Gradient, Step
 from elf.distillation.synthetic import RealImages, SyntheticSet, real_initialisation
@@ -150,7 +151,7 @@ def draw_steps(
             chunks = list(permutation.split(int(settings["batch_syn"]) or count))
         indices = chunks.pop()
         draw = augmentation.draw(settings["augmentation"], len(indices), side, augmentations, device)
-        steps.append(Step(indices.to(device), draw))
+        steps.append(Step(to_device(indices, device), draw))
     return steps
 
 

@@ -117,6 +117,8 @@ def feature_distance(features: Tensor, targets: Tensor, distance: Distance) -> T
     ElfError
         If the distance has an unknown name.
     """
+    # In mixed precision the student's features come with fewer digits; the distance is computed with all.
+    features = features.to(targets.dtype)
     if distance == "ce":
         return functional.cross_entropy(features, targets)
     if distance == "mae":

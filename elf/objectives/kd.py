@@ -50,10 +50,10 @@ def loss(
             f"the teacher's logits have shape {tuple(targets.shape)}, the network gives "
             f"{tuple(logits.shape)}; take logits of a teacher trained on the same classes"
         )
-    divergence = functional.kl_div(
-        functional.log_softmax(logits / temperature, dim=1),
-        functional.log_softmax(targets / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
+    # In mixed precision the student's logits come with fewer digits; the divergence is computed with all.
+    logits = logits.to(targets.dtype)
+    student = functional.log_softmax(logits / temperature, dim=1)
+    teacher = functional.log_softmax(targets / temperature, dim=1)
+    # Written out, because functional.kl_div goes through the networks one by one where several are trained at once.
+    divergence = (teacher.exp() * (teacher - student)).sum() / len(logits)
     return task_loss(logits, labels) + weight * temperature**2 * divergence

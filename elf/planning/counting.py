@@ -23,11 +23,14 @@ class Layer:
         Operations of the forward pass for one image; 0 for a normalisation, which is not counted.
     buffers : int
         Bytes that a checkpoint holds besides the parameters: the running statistics of a batch normalisation.
+    maps : int
+        Numbers of the map that a convolution gives for one image.
     """
 
     parameters: int
     flops: int = 0
     buffers: int = 0
+    maps: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Part:
         nobody asks for the gradient of the input.
     layers : int
         Layers that are counted.
+    maps : int
+        Numbers of the maps of all convolutions, for one image.
     """
 
     parameters: int
@@ -55,6 +60,7 @@ class Part:
     buffers: int
     first: int
     layers: int
+    maps: int
 
 
 @dataclass(frozen=True)
@@ -135,13 +141,14 @@ def _part(layers: Sequence[Layer], values: int) -> Part:
         buffers=sum(layer.buffers for layer in layers),
         first=counted[0].flops,
         layers=len(counted),
+        maps=sum(layer.maps for layer in layers),
     )
 
 
 def _convolution(channels_in: int, channels: int, side: int, kernel: int = 3, *, bias: bool = True) -> Layer:
     """Return a convolution whose output has this side."""
     weights = channels_in * channels * kernel**2
-    return Layer(weights + bias * channels, MULTIPLY_ADD * weights * side**2)
+    return Layer(weights + bias * channels, MULTIPLY_ADD * weights * side**2, maps=channels * side**2)
 
 
 def _linear(inputs: int, outputs: int) -> Layer:

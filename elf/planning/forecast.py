@@ -8,6 +8,7 @@ from pathlib import Path
 from elf.planning.calibration import Calibration
 from elf.planning.costs import Surroundings, bytes_of, stage_of, work_of
 from elf.planning.jobs import KINDS, Job
+from elf.planning.memory import evaluation_bytes
 from elf.planning.scheduling import longest_chain, schedule
 from elf.planning.sizes import sizes_of
 from elf.planning.states import CODE, DAMAGED, FOLLOWS, INPUT, MISSING, SETTINGS, State
@@ -63,6 +64,8 @@ class Forecast:
         Longest chain: path and seconds of each job; without a calibration, operations.
     makespans : dict of int to float
         Seconds by number of devices; empty without a calibration.
+    memory : tuple of (str, int) or None
+        The evaluation to do that takes most memory of a GPU: its path and about how many bytes; None if there is none.
     layer_ratio : float
         Largest operations a layer call of the jobs to do, as a multiple of the largest that was measured; 0 if unknown.
     """
@@ -72,6 +75,7 @@ class Forecast:
     calibration: Calibration | None
     chain: tuple[tuple[str, float], ...]
     makespans: dict[int, float]
+    memory: tuple[str, int] | None
     layer_ratio: float
 
     @property
@@ -133,8 +137,18 @@ def forecast(
         calibration=calibration,
         chain=tuple((path, durations[path]) for path in chain if durations[path] > 0),
         makespans={} if calibration is None else {n: schedule(parents, durations, n).makespan for n in devices},
+        memory=_memory(to_do, around),
         layer_ratio=largest / measured if measured else 0.0,
     )
+
+
+def _memory(to_do: Mapping[str, Job], around: Surroundings) -> tuple[str, int] | None:
+    needed = {
+        path: evaluation_bytes(job.spec, sizes, around.images_for(job.spec)) or 0
+        for path, job in to_do.items()
+        if job.kind == "evaluations" and (sizes := around.sizes_for(job.spec)) is not None
+    }
+    return max(needed.items(), key=lambda entry: entry[1], default=None)
 
 
 def _seconds(calibration: Calibration | None, job: Job, work: Work | None) -> float | None:

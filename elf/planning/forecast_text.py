@@ -45,7 +45,7 @@ def render(forecast: Forecast, title: str, free_bytes: int | None, hint: str | N
     """
     parts = [title, "", *_table(forecast)]
     parts += _reasons(forecast)
-    parts += ["", *_space(forecast, free_bytes), *_time(forecast, hint), "", "Assumptions:"]
+    parts += ["", *_space(forecast, free_bytes), *_memory(forecast), *_time(forecast, hint), "", "Assumptions:"]
     parts += [line for text in ASSUMPTIONS for line in wrapped(text, 2, "- ")]
     return "\n".join(parts)
 
@@ -105,6 +105,13 @@ def _space(forecast: Forecast, free_bytes: int | None) -> Iterator[str]:
     to_come = sum(kind.bytes_to_come for kind in forecast.kinds)
     free = "" if free_bytes is None else f"; {space(free_bytes)} are free there"
     yield f"Disk: {space(to_come)} are yet to be written{free}."
+
+
+def _memory(forecast: Forecast) -> Iterator[str]:
+    if forecast.memory is not None:
+        path, needed = forecast.memory
+        yield f"Memory of a GPU: about {space(needed)} for the largest evaluation,"
+        yield f"  {_shortened(path)}"
 
 
 def _time(forecast: Forecast, hint: str | None) -> Iterator[str]:

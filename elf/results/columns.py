@@ -28,6 +28,7 @@ TRAINING_COLUMNS = (
     "lr",
     "epochs",
     "batch_size",
+    "precision",
 )
 KEY_COLUMNS = (*SET_COLUMNS, "paper_eval_network", "eval_network", "objective", *TRAINING_COLUMNS)
 # What the paper calls the other two networks of a cell: known to the cells alone, and none of them differs by it.
@@ -53,6 +54,7 @@ OPTIONAL_COLUMNS = (
     "temperature",
     "kd_weight",
     "batch_size",
+    "precision",
 )
 REQUIRED_COLUMNS = (
     *(column for column in KEY_COLUMNS if column not in OPTIONAL_COLUMNS),

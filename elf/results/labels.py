@@ -38,6 +38,7 @@ SETTING_LABELS = {
     "lr": "lr",
     "epochs": "epochs",
     "batch_size": "batch",
+    "precision": "precision",
     "variant": "definition",
     "temperature": "temperature",
     "kd_weight": "KD weight",

@@ -27,6 +27,7 @@ RESULTS = pyarrow.schema(
         ("lr", pyarrow.float64()),
         ("epochs", pyarrow.int64()),
         ("batch_size", pyarrow.int64()),
+        ("precision", pyarrow.string()),
         *SHARD,
         ("shard", pyarrow.string()),
     ]

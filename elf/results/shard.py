@@ -6,8 +6,8 @@ SHARD = pyarrow.schema(
     [
         ("seed", pyarrow.int64()),
         ("accuracy", pyarrow.float64()),  # fraction of the test set
-        ("train_seconds", pyarrow.float64()),
-        ("peak_memory_bytes", pyarrow.int64()),
+        ("train_seconds", pyarrow.float64()),  # test included; of seeds that were trained at once, equal shares
+        ("peak_memory_bytes", pyarrow.int64()),  # of seeds that were trained at once, that of all of them
         ("dataset_id", pyarrow.string()),
         ("synthetic_set_id", pyarrow.string()),
         ("features_id", pyarrow.string()),

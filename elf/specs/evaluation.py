@@ -87,6 +87,8 @@ class EvaluationSpec(Spec):
         Protocol of the paper's evaluations; for the objective ``frepo`` that of FrePo.
     seeds : tuple of int
         One network is trained and tested for each.
+    seeds_at_once : {"auto", "always", "never"}
+        Whether the networks of all seeds are trained at once; ``auto``: on a GPU. Results differ by rounding.
     """
 
     dataset: str
@@ -100,6 +102,7 @@ class EvaluationSpec(Spec):
         Discriminator(_recipe_kind),
     ]
     seeds: tuple[int, ...] = Field(min_length=1)
+    seeds_at_once: Literal["auto", "always", "never"] = "auto"
 
     @model_validator(mode="after")
     def _check_protocol(self) -> Self:
@@ -116,6 +119,8 @@ class EvaluationSpec(Spec):
         if self.objective.needs_teacher:
             parts.append(f"{self.teacher_network}-epoch{self.teacher_epoch}")
         parts.append(f"lr{self.recipe.lr:g}")
+        if self.recipe.precision != "float32":
+            parts.append(self.recipe.precision)
         shard = f"seeds{self.seeds[0]}-{self.seeds[-1]}.parquet"
         # ':' of torchvision's names would be awkward in file names.
         network = self.network.replace(":", "-")

@@ -28,6 +28,12 @@ class TrainingRecipe(Spec):
         DSA strategy, or ``"none"``.
     batch_norm_splits : int
         Into how many parts a batch is cut for the statistics of batch normalisation; the official runs have 4.
+    precision : {"float32", "bfloat16"}
+        ``bfloat16`` computes the forward pass and the loss in automatic mixed precision. Parameters, their gradients
+        and their updates are float32 either way.
+    memory_format : {"channels_last", "contiguous"}
+        How images, maps and the weights of convolutions lie in memory; it decides on speed and, by rounding, on the
+        last digits.
     """
 
     epochs: int = Field(ge=1)
@@ -39,6 +45,8 @@ class TrainingRecipe(Spec):
     lr_drop: bool
     augmentation: Literal["color_crop_cutout_flip_scale_rotate", "none"]
     batch_norm_splits: int = Field(default=1, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
 
     @property
     def passes(self) -> int:
@@ -49,6 +57,11 @@ class TrainingRecipe(Spec):
     def drop_after(self) -> int | None:
         """Index of the pass after which the learning rate drops; None for a constant rate."""
         return self.epochs // 2 + 1 if self.lr_drop else None
+
+    def lr_of(self, pass_index: int) -> float:
+        """Return the learning rate of a pass."""
+        dropped = self.drop_after is not None and pass_index > self.drop_after
+        return self.lr * 0.1 if dropped else self.lr
 
 
 class FrepoRecipe(Spec):
@@ -85,3 +98,8 @@ class FrepoRecipe(Spec):
     def epochs(self) -> None:
         """Not what this protocol counts."""
         return None
+
+    @property
+    def precision(self) -> str:
+        """In what networks are trained: the only one of this protocol."""
+        return "float32"

@@ -2,6 +2,7 @@
 
 import glob
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from elf.artifacts.manifest import Manifest, describe, read_manifest
@@ -9,6 +10,7 @@ from elf.artifacts.tables import read_table, write_table
 from elf.errors import ElfError
 from elf.fingerprint import fingerprint
 from elf.grid import Grid
+from elf.ledger import Ledger
 from elf.results.labels import FULL_DATA
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
@@ -84,6 +86,7 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
         "lr": spec.recipe.lr,
         "epochs": spec.recipe.epochs,
         "batch_size": spec.recipe.batch_size,
+        "precision": spec.recipe.precision,
     }
 
 
@@ -124,6 +127,7 @@ def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], 
             "lr": spec.recipe.lr,
             "epochs": spec.recipe.epochs,
             "batch_size": spec.recipe.batch_size,
+            "precision": spec.recipe.precision,
             "seed": spec.seed,
             "accuracy": manifest["spec"]["test_accuracy"],
             "train_seconds": measured["wall_seconds"],
@@ -192,10 +196,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--experiment", help="the evaluations of this table or figure alone (default: all)")
     parser.add_argument("--partial", action="store_true", help="leave out what has not been run yet")
     arguments = parser.parse_args(argv)
+    ledger = Ledger()
     plan = load_plan(arguments, experiment=arguments.experiment)
     rows, inputs = rows_of(plan, arguments.experiment, partial=arguments.partial)
     spec = {"scale": plan.settings.name, "experiment": arguments.experiment, "partial": arguments.partial}
-    manifest = describe("results", spec, inputs=inputs, code=fingerprint("elf.stages.collect"), measured={})
+    measured = {"device": "cpu"} | asdict(ledger.spent())
+    manifest = describe("results", spec, inputs=inputs, code=fingerprint("elf.stages.collect"), measured=measured)
     write_table(arguments.results, rows, RESULTS, manifest, MEASURED)
     if not arguments.partial:
         for path in plan.collected(arguments.experiment).evaluations:

@@ -36,9 +36,12 @@ def main(argv: list[str]) -> None:
     given, made_from = _given(spec, arguments, train, job)
     inputs |= made_from
     real = RealImages(train.images, train.labels, train.classes)
+    scored_on = 0
     if spec.recipe.get("selection", "final") != "final":
-        real, given["selection"] = _selection(spec, arguments, real, job)
+        real, given["selection"], scored_on = _selection(spec, arguments, real, job)
     checkpoint = job.checkpoint(arguments.images, spec.canonical(), *(manifest["id"] for manifest in inputs.values()))
+    # By name: a count that is mended, or that comes with a new method, makes no set stale.
+    images = importlib.import_module("elf.stages.images_distilled").images_distilled(spec, real, scored_on)
     # Modules of a set are found by name, so that it depends on the code of its own method alone.
     method = importlib.import_module(f"elf.distillation.{spec.module}")
     lost = arguments.images.with_name(f"last-finite-{arguments.images.name}")
@@ -70,7 +73,7 @@ def main(argv: list[str]) -> None:
         spec.model_dump(mode="json") | {"extra": synthetic.extra, "selected": synthetic.selection},
         inputs=inputs,
         code=job.code,
-        measured=job.measured(),
+        measured=job.measured(images),
     )
     write_tensors(arguments.images, {"images": synthetic.images, "labels": synthetic.labels}, manifest)
     checkpoint.remove()
@@ -107,7 +110,7 @@ def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict
 
 
 def _selection(spec: SyntheticSpec, arguments, real: RealImages, job: Job):
-    """Return the images that the method may see, and how its candidates are compared on others."""
+    """Return the images that the method may see, how its candidates are compared on others, and on how many."""
     if spec.held_out_per_class:
         real, held_out = hold_out(real, spec.held_out_per_class)
     else:
@@ -116,4 +119,5 @@ def _selection(spec: SyntheticSpec, arguments, real: RealImages, job: Job):
         test = read_split(arguments.dataset, "test", job.device, constants)
         held_out = RealImages(test.images, test.labels, test.classes)
     selection = importlib.import_module("elf.distillation.selection")
-    return real, selection.selection_for(spec.module, spec.network, spec.recipe, held_out, spec.seed)
+    chosen_by = selection.selection_for(spec.module, spec.network, spec.recipe, held_out, spec.seed)
+    return real, chosen_by, len(held_out.images)

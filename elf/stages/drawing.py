@@ -14,6 +14,9 @@ from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
 log = logging.getLogger(__name__)
 
+TRAINED = {"evaluation": "evaluation networks", "teacher": "teachers", "expert": "experts"}
+"""What the recipes that have a precision are for."""
+
 
 def cells_of(plan: Plan, experiment: str) -> pd.DataFrame:
     """Return one row for each cell of an experiment."""
@@ -25,6 +28,10 @@ def about(plan: Plan, experiment: str) -> dict:
     scale, config = plan.settings.scale, plan.settings.experiments[experiment]
     shown = {cell.paper_dataset for cell in plan.grid.cells[experiment]}
     stand_ins = [f"{stand_in} stands in for {name}" for name, stand_in in scale.stand_ins.items() if name in shown]
+    stand_ins += [
+        f"{precision} stands in for float32 in the training of {trained}"
+        for trained, precision in _reduced(plan).items()
+    ]
     return {
         "title": title(plan, experiment),
         "scale": scale.description,
@@ -34,6 +41,17 @@ def about(plan: Plan, experiment: str) -> dict:
         "gains": config.gains,
         "bold": config.bold,
     }
+
+
+def _reduced(plan: Plan) -> dict[str, str]:
+    """Return what is trained in another precision than float32, for any dataset or number of images, and in which."""
+    found = {}
+    for name, trained in TRAINED.items():
+        recipe = plan.settings.recipes[name]
+        for values in (recipe.values, *(variant.values for variant in recipe.variants)):
+            if "precision" in values and values["precision"].value != "float32":
+                found[trained] = str(values["precision"].value)
+    return found
 
 
 def title(plan: Plan, experiment: str) -> str:

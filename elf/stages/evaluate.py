@@ -1,26 +1,31 @@
 """Evaluate a synthetic set: train networks on it, one for each seed, and test them on real images."""
 
 import importlib
-import time
+import logging
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from elf import seed_batched
 from elf.artifacts.manifest import describe
 from elf.artifacts.tables import write_table
-from elf.device import peak_memory_bytes
 from elf.errors import ElfError
 from elf.networks.building import build_network
+from elf.networks.split import SplitNetwork
 from elf.progress import reporter
 from elf.randomness import generator
 from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
 from elf.stages.code import evaluate_code
+from elf.stages.images_seen import images_trained
 from elf.stages.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
 from elf.stages.job import Job, arguments_of, parse_spec
 from elf.training import accuracy
+from elf.training_step import Objective
+
+log = logging.getLogger(__name__)
 
 # What each objective takes from the features file.
 TARGETS = {"elf": "features", "kd": "logits"}
@@ -56,22 +61,14 @@ def evaluate(
     float
         Fraction of the test set, of the final state.
     """
-    shape = tuple(targets.shape[1:]) if spec.objective.name == "elf" else None
-    network = build_network(
-        spec.network,
-        classes=test.classes,
-        side=test.side,
-        generator=generator(seed, "evaluation", "initialisation"),
-        feature_shape=shape,
-    ).to(images.device)
-    loss = importlib.import_module(f"elf.objectives.{spec.objective.name}").loss
+    network = _network(spec, seed, targets, test, images.device)
     protocol = importlib.import_module(PROTOCOLS.get(spec.objective.name, "elf.training"))
     protocol.train(
         network,
         images,
         labels,
         spec.recipe,
-        objective=partial(loss, **spec.objective.settings),
+        objective=_loss(spec),
         targets=targets,
         order_generator=generator(seed, "evaluation", "order"),
         augmentation_generator=generator(seed, "evaluation", "augmentation"),
@@ -79,6 +76,57 @@ def evaluate(
         checkpoint=checkpoint,
     )
     return accuracy(network, test.images, test.labels)
+
+
+def evaluate_at_once(
+    spec: EvaluationSpec, images: Tensor, labels: Tensor, targets: Tensor | None, test: Split, checkpoint
+) -> list[float]:
+    """Train the networks of all seeds at once and return the accuracy of each, as :func:`evaluate` does one by one."""
+    networks = [_network(spec, seed, targets, test, images.device) for seed in spec.seeds]
+    seed_batched.train(
+        networks,
+        images,
+        labels,
+        spec.recipe,
+        objective=_loss(spec),
+        targets=targets,
+        seeds=spec.seeds,
+        order_generators=[generator(seed, "evaluation", "order") for seed in spec.seeds],
+        augmentation_generators=[generator(seed, "evaluation", "augmentation") for seed in spec.seeds],
+        progress=reporter(f"evaluate {spec.network} ({spec.objective.label}), {len(spec.seeds)} seeds", total=1),
+        checkpoint=checkpoint,
+    )
+    return [accuracy(network, test.images, test.labels) for network in networks]
+
+
+def trains_at_once(spec: EvaluationSpec, count: int, targets: Tensor | None, test: Split, device: torch.device) -> bool:
+    """Return whether the networks of all seeds learn at once from ``count`` images; say why not where it was wanted."""
+    wanted = spec.seeds_at_once == "always" or (spec.seeds_at_once == "auto" and device.type != "cpu")
+    if not wanted or len(spec.seeds) == 1:
+        return False
+    reason = "its objective has a protocol of its own"
+    if spec.objective.name not in PROTOCOLS:
+        network = _network(spec, spec.seeds[0], targets, test, torch.device("cpu"))
+        reason = seed_batched.refusal(network, count, spec.recipe)
+    if reason is not None:
+        log.info("%s: its seeds are trained one after the other: %s", spec.network, reason)
+    return reason is None
+
+
+def _network(
+    spec: EvaluationSpec, seed: int, targets: Tensor | None, test: Split, device: torch.device
+) -> SplitNetwork:
+    return build_network(
+        spec.network,
+        classes=test.classes,
+        side=test.side,
+        generator=generator(seed, "evaluation", "initialisation"),
+        feature_shape=tuple(targets.shape[1:]) if spec.objective.name == "elf" else None,
+    ).to(device)
+
+
+def _loss(spec: EvaluationSpec) -> Objective:
+    return partial(importlib.import_module(f"elf.objectives.{spec.objective.name}").loss, **spec.objective.settings)
 
 
 def main(argv: list[str]) -> None:
@@ -111,19 +159,26 @@ def main(argv: list[str]) -> None:
 
     rows = []
     checkpoints = []
-    for seed in spec.seeds:
-        # One file a seed: the last state of a finished one holds its accuracy.
-        path = arguments.shard.with_name(f"{arguments.shard.name}.seed{seed}")
-        checkpoint = job.checkpoint(path, spec.canonical(), *(m["id"] for m in inputs.values()))
+    at_once = trains_at_once(spec, len(images), targets, test, job.device)
+    for seeds in [spec.seeds] if at_once else [(seed,) for seed in spec.seeds]:
+        # One file a seed: the last state of a finished one holds its accuracy. One for all that are trained at once.
+        name = "seeds" if at_once else f"seed{seeds[0]}"
+        ledger = job.ledger_of_part()
+        checkpoint = job.checkpoint(
+            arguments.shard.with_name(f"{arguments.shard.name}.{name}"),
+            spec.canonical(),
+            *(m["id"] for m in inputs.values()),
+            ledger=ledger,
+        )
         checkpoints.append(checkpoint)
-        rows.append(_row(spec, seed, images, labels, targets, test, checkpoint, job.device))
+        rows += _rows(spec, seeds, images, labels, targets, test, checkpoint, ledger)
     teacher = inputs.get("features", {}).get("inputs", {}).get("teacher", {})
     manifest = describe(
         "evaluation shard",
         spec.model_dump(mode="json"),
         inputs=inputs,
         code=job.code,
-        measured=job.measured(),
+        measured=job.measured((images_trained(spec.recipe, len(images)) + len(test.images)) * len(spec.seeds)),
     )
     made_from = {
         "dataset_id": test.manifest["id"],
@@ -141,18 +196,25 @@ def main(argv: list[str]) -> None:
             checkpoint.remove()
 
 
-def _row(spec, seed, images, labels, targets, test, checkpoint, device) -> dict:
+def _rows(spec, seeds, images, labels, targets, test, checkpoint, ledger) -> list[dict]:
+    """Return the row of one seed, or of each of those that are trained at once."""
     finished = checkpoint.load()
     if finished is None or "accuracy" not in finished:
-        started = time.monotonic()
         try:
-            fraction = evaluate(spec, seed, images, labels, targets, test, checkpoint)
+            if len(seeds) == 1:
+                fractions = [evaluate(spec, seeds[0], images, labels, targets, test, checkpoint)]
+            else:
+                fractions = evaluate_at_once(spec, images, labels, targets, test, checkpoint)
         except ElfError as error:
-            raise ElfError(f"{spec.path}, seed {seed}: {error}") from error
+            where = f"{spec.path}, seed {seeds[0]}" if len(seeds) == 1 else f"{spec.path}"
+            raise ElfError(f"{where}: {error}") from error
+        spent = ledger.spent()
         finished = {
-            "accuracy": torch.tensor(fraction, dtype=torch.float64),
-            "train_seconds": torch.tensor(time.monotonic() - started, dtype=torch.float64),
-            "peak_memory_bytes": torch.tensor(peak_memory_bytes(device)),
+            "accuracy": torch.tensor(fractions, dtype=torch.float64),
+            # Seeds that are trained at once share the time equally, and each needs the memory of all.
+            "train_seconds": torch.full((len(seeds),), spent.wall_seconds / len(seeds), dtype=torch.float64),
+            "peak_memory_bytes": torch.full((len(seeds),), spent.peak_memory_bytes),
         }
         checkpoint.save_now(lambda: finished)
-    return {"seed": seed} | {name: value.item() for name, value in finished.items()}
+    values = {name: value.tolist() for name, value in finished.items()}
+    return [{"seed": seed} | {name: value[index] for name, value in values.items()} for index, seed in enumerate(seeds)]

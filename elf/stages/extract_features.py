@@ -74,6 +74,6 @@ def main(argv: list[str]) -> None:
         spec.model_dump(mode="json"),
         inputs={"synthetic set": synthetic_manifest, "teacher": teacher_manifest},
         code=job.code,
-        measured=job.measured(),
+        measured=job.measured(len(images)),
     )
     write_tensors(arguments.features, tensors, manifest)

@@ -5,8 +5,8 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from elf import device as devices
 from elf.checkpoints import Checkpoint
 from elf.errors import ElfError
 from elf.files import bring_to_present
+from elf.ledger import Ledger
 from elf.specs.base import Spec, canonical_json
 from elf.time_limit import time_limit
 
@@ -60,6 +61,8 @@ class Job:
         Fingerprint of the code that runs.
     on_cluster : bool
         Whether SLURM runs it.
+    ledger : Ledger
+        What the job has spent, over all its attempts.
     """
 
     def __init__(self, arguments: argparse.Namespace, code: str) -> None:
@@ -73,11 +76,19 @@ class Job:
         self.device = devices.pick_device(arguments.device)
         devices.prepare(arguments.threads, self.device)
         self.code = code
-        self._started = time.monotonic()
+        self.begin()
         self.on_cluster = "SLURM_JOB_ID" in os.environ
         self._time_limit = time_limit()
 
-    def checkpoint(self, path: Path, *parts: str) -> Checkpoint:
+    def begin(self) -> None:
+        """Let the computation begin now; a job that had to wait for another calls it again."""
+        self.ledger = self.ledger_of_part()
+
+    def ledger_of_part(self) -> Ledger:
+        """Return a ledger of its own for a part of the job that begins now."""
+        return Ledger(on_gpu=self.device.type == "cuda", peak_memory=partial(devices.peak_memory_bytes, self.device))
+
+    def checkpoint(self, path: Path, *parts: str, ledger: Ledger | None = None) -> Checkpoint:
         """Return the place beside ``path`` where an interrupted job continues.
 
         Parameters
@@ -86,18 +97,40 @@ class Job:
             An output of the job.
         *parts : str
             Everything that determines the result besides the code: specification, identifiers of inputs.
+        ledger : Ledger or None
+            Of the part of the job that the checkpoint is for; that of the job is always saved with it.
         """
         key = hashlib.sha256(canonical_json([self.code, torch.__version__, self.device.type, *parts]).encode())
         file = path.with_name(f".{path.name}.resume")
-        return Checkpoint(file, key.hexdigest(), _seconds_between_checkpoints(), self._time_limit)
+        ledgers = (self.ledger,) if ledger is None else (self.ledger, ledger)
+        return Checkpoint(file, key.hexdigest(), _seconds_between_checkpoints(), self._time_limit, ledgers)
 
-    def measured(self) -> dict:
-        """Return what the manifest says about the run so far."""
-        return {
+    def measured(self, images: int | None = None) -> dict:
+        """Return what the manifest says about the job so far, over all its attempts.
+
+        Parameters
+        ----------
+        images : int or None
+            How many images went through networks, as :mod:`elf.stages.images_seen` defines it; None if that is unknown
+            or if there were no networks.
+
+        Returns
+        -------
+        dict
+            ``device`` in words; ``wall_seconds``, ``device_seconds`` and ``peak_memory_bytes``, see
+            :class:`elf.ledger.Spent`; with a number of images also ``images`` and ``images_per_second``, their quotient
+            by the wall seconds.
+        """
+        spent = self.ledger.spent()
+        measured = {
             "device": devices.describe(self.device),
-            "wall_seconds": round(time.monotonic() - self._started, 3),
-            "peak_memory_bytes": devices.peak_memory_bytes(self.device),
+            "wall_seconds": round(spent.wall_seconds, 3),
+            "device_seconds": round(spent.device_seconds, 3),
+            "peak_memory_bytes": spent.peak_memory_bytes,
         }
+        if images is None or spent.wall_seconds == 0:
+            return measured
+        return measured | {"images": images, "images_per_second": round(images / spent.wall_seconds, 3)}
 
 
 def _files(arguments: argparse.Namespace) -> Iterator[Path]:

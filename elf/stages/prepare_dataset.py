@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
         | {"source_state": state},
         inputs={},
         code=job.code,
-        measured=job.measured(),
+        measured=job.measured(len(dataset.train.images) + len(dataset.test.images)),
     )
     manifest = write_tensors(arguments.images, tensors, manifest)
     card = data_card(

@@ -181,9 +181,11 @@ def _cards(plan: Plan, partially: bool) -> Iterator[dict]:
 
 
 def _costs(plan: Plan, artifacts: dict[str, list[Artifact]], manifests: Manifests) -> Costs:
+    together = [artifact for members in artifacts.values() for artifact in members]
     return Costs(
-        stages=cost_by_stage(artifact for members in artifacts.values() for artifact in members),
+        stages=cost_by_stage(together),
         tables=tuple(cost_of(title(plan, name), members) for name, members in artifacts.items()),
+        all_tables=cost_of("All tables and figures", together),
         storage=tuple(_storage(plan, manifests)),
     )
 

@@ -14,6 +14,7 @@ from elf.progress import reporter
 from elf.randomness import generator
 from elf.specs.expert import ExpertSpec
 from elf.stages.code import train_expert_code
+from elf.stages.images_seen import images_trained
 from elf.stages.inputs import check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 from elf.stages.keeping import Keeping
@@ -97,7 +98,7 @@ def main(argv: list[str]) -> None:
         spec.model_dump(mode="json") | {"classes": split.classes, "side": split.side},
         inputs={"dataset": split.manifest},
         code=job.code,
-        measured=job.measured(),
+        measured=job.measured(images_trained(spec.recipe, len(real.images), max(spec.epochs))),
     )
     write_tensors(arguments.expert, {f"epoch{epoch}": snapshot for epoch, snapshot in kept.items()}, manifest)
     checkpoint.remove()

@@ -19,6 +19,7 @@ from elf.progress import reporter
 from elf.randomness import generator
 from elf.specs.teacher import TeacherSpec
 from elf.stages.code import train_teacher_code
+from elf.stages.images_seen import images_trained
 from elf.stages.inputs import Split, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 from elf.stages.keeping import Keeping
@@ -87,15 +88,17 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     spec = parse_spec(TeacherSpec, arguments.settings)
     job = Job(arguments, train_teacher_code(spec))
-    split = read_split(arguments.dataset, "train", job.device)
-    test = read_split(arguments.dataset, "test", job.device)
     epochs = sorted(set(arguments.epochs))
     outside = [epoch for epoch in epochs if not 0 <= epoch <= spec.recipe.passes]
     if outside:
         raise ElfError(f"--epochs: found {outside[0]}, allowed are 0 to {spec.recipe.passes}")
-    check_settings(arguments.dataset, split.manifest, name=spec.dataset)
     # Every checkpoint of a teacher is a job of its own; the first to come trains for all of them.
     with _locked(arguments.training):
+        # Waiting for another job is no computation.
+        job.begin()
+        split = read_split(arguments.dataset, "train", job.device)
+        test = read_split(arguments.dataset, "test", job.device)
+        check_settings(arguments.dataset, split.manifest, name=spec.dataset)
         if not _is_trained(arguments.training, spec, epochs, job.code, split.manifest["id"]):
             _train(arguments.training, spec, split, test, epochs, job)
 
@@ -143,7 +146,9 @@ def _train(training: Path, spec: TeacherSpec, split: Split, test: Split, epochs:
         | {"test_accuracy": {str(epoch): fraction for epoch, (_, fraction) in kept.items()}},
         inputs={"dataset": split.manifest},
         code=job.code,
-        measured=job.measured(),
+        measured=job.measured(
+            images_trained(spec.recipe, len(split.images), max(epochs)) + len(test.images) * len(kept)
+        ),
     )
     write_tensors(training, tensors, manifest)
     checkpoint.remove()

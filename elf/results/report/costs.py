@@ -1,5 +1,6 @@
 """What results cost: time and memory by stage and table, and what has to be stored beside synthetic images."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -7,28 +8,48 @@ from elf.artifacts.lineage import Artifact, TensorSize
 
 
 @dataclass(frozen=True)
+class Total:
+    """A sum over files of which some may not say what they add to it.
+
+    Attributes
+    ----------
+    seconds : float or None
+        Of those that say it; None if none does.
+    unknown : int
+        How many do not.
+    """
+
+    seconds: float | None
+    unknown: int
+
+
+@dataclass(frozen=True)
 class Cost:
-    """Time and memory of some files.
+    """Time, memory and speed of the jobs that made some files.
 
     Attributes
     ----------
     name, device : str
-    files : int
-        How many were made.
+    jobs : int
+        How many ended with their file.
     missing : int
-        How many are not there or unreadable; their costs are unknown.
-    seconds : float
-        On the device, summed over the files.
+        How many files are not there or unreadable; their costs are unknown.
+    wall, on_device : Total
+        Wall time, and the time that devices were held.
     memory : int or None
-        Largest peak in bytes.
+        Largest peak in bytes; None if no file says it.
+    images_per_second : float or None
+        Images over wall seconds of the files that say both; None if none does.
     """
 
     name: str
     device: str
-    files: int
+    jobs: int
     missing: int
-    seconds: float
+    wall: Total
+    on_device: Total
     memory: int | None
+    images_per_second: float | None
 
 
 @dataclass(frozen=True)
@@ -69,10 +90,11 @@ class Storage:
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a whole report; what several tables share is counted in each of them."""
+    """Costs of a whole report; what several tables share is counted in each of them, and once in ``all_tables``."""
 
     stages: tuple[Cost, ...]
     tables: tuple[Cost, ...]
+    all_tables: Cost
     storage: tuple[Storage, ...]
 
 
@@ -103,7 +125,7 @@ def cost_by_stage(artifacts: Iterable[Artifact]) -> tuple[Cost, ...]:
 
 
 def cost_of(name: str, artifacts: Iterable[Artifact]) -> Cost:
-    """Return the costs of all files that something needs."""
+    """Return the costs of all files that something needs, each counted once."""
     runs = _runs(artifacts)
     made = [run for run in runs if run.manifest]
     devices = ", ".join(dict.fromkeys(filter(None, (run.manifest["measured"].get("device", "") for run in made))))
@@ -112,19 +134,39 @@ def cost_of(name: str, artifacts: Iterable[Artifact]) -> Cost:
 
 def _cost(name: str, device: str, made: list[Artifact], missing: int) -> Cost:
     measured = [run.manifest["measured"] for run in made]
-    memory = [entry["peak_memory_bytes"] for entry in measured if entry.get("peak_memory_bytes") is not None]
-    seconds = sum(float(entry.get("wall_seconds") or 0) for entry in measured)
-    return Cost(name, device, len(made), missing, seconds, max(memory, default=None))
+    fast = [entry for entry in measured if entry.get("images") is not None and entry.get("wall_seconds")]
+    seconds = sum(entry["wall_seconds"] for entry in fast)
+    return Cost(
+        name=name,
+        device=device,
+        jobs=len(made),
+        missing=missing,
+        wall=_total(measured, "wall_seconds"),
+        on_device=_total(measured, "device_seconds"),
+        memory=max(_known(measured, "peak_memory_bytes"), default=None),
+        images_per_second=sum(entry["images"] for entry in fast) / seconds if fast else None,
+    )
+
+
+def _known(measured: list[Mapping], key: str) -> list:
+    # Files of earlier versions do not say everything; that is not nothing.
+    return [entry[key] for entry in measured if entry.get(key) is not None]
+
+
+def _total(measured: list[Mapping], key: str) -> Total:
+    known = _known(measured, key)
+    return Total(sum(known) if known else None, len(measured) - len(known))
 
 
 def _runs(artifacts: Iterable[Artifact]) -> list[Artifact]:
-    """Return one file for each run: all checkpoints of a teacher come from one training, and carry its time."""
+    """Return one file for each run: checkpoints of a teacher that were cut out of one training say the same of it."""
     runs: dict[str, Artifact] = {}
     for artifact in artifacts:
-        key = artifact.path.rpartition("/")[0] if artifact.role == "teacher" else artifact.path
-        known = runs.get(key)
-        if known is None or (known.manifest is None and artifact.manifest is not None):
-            runs[key] = artifact
+        key = artifact.path
+        if artifact.role == "teacher" and artifact.manifest:
+            training = json.dumps(artifact.manifest["measured"], sort_keys=True)
+            key = f"{key.rpartition('/')[0]} {training}"
+        runs.setdefault(key, artifact)
     return list(runs.values())
 
 

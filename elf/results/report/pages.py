@@ -14,6 +14,7 @@ from elf.results.report import text
 from elf.results.report.cell_pages import appearances, cell_view, comparisons_by_cell
 from elf.results.report.comparisons import audit_views, claim_views, comparison_rows, verdict_counts
 from elf.results.report.content import FigureEntry, Origin, Report, Sheet, TableEntry
+from elf.results.report.costs import Cost
 from elf.results.soundness import PNG, check_drawing, check_picture
 from elf.results.tables import templates
 from elf.results.verdicts import comparison_frame
@@ -224,20 +225,21 @@ def by_recipe(lines) -> dict[str, list[Mapping]]:
 def _cost_views(report: Report) -> dict:
     if report.costs is None:
         return {}
-    shown = {"seconds": text.seconds, "memory": text.size}
-
-    def of_cost(cost) -> dict:
-        return {key: shown[key](value) if key in shown else value for key, value in asdict(cost).items()}
-
     return {
-        "stages": [of_cost(cost) for cost in report.costs.stages],
-        "tables": [of_cost(cost) for cost in report.costs.tables],
+        "stages": [_cost_view(cost) for cost in report.costs.stages],
+        "tables": [_cost_view(cost) for cost in report.costs.tables],
+        "all_tables": _cost_view(report.costs.all_tables),
         "storage": [
             {key: text.size(value) if isinstance(value, int) else value for key, value in asdict(entry).items()}
             | {"ratio": _times(entry.ratio), "ratio_to_pixels": _times(entry.ratio_to_pixels)}
             for entry in report.costs.storage
         ],
     }
+
+
+def _cost_view(cost: Cost) -> dict:
+    shown = {"wall": text.total, "on_device": text.total, "memory": text.size, "images_per_second": text.rate}
+    return vars(cost) | {name: write(getattr(cost, name)) for name, write in shown.items()}
 
 
 def _times(ratio: float) -> str:

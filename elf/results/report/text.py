@@ -3,6 +3,8 @@
 import math
 import re
 
+from elf.results.report.costs import Total
+
 NOTHING = "—"
 
 
@@ -45,6 +47,20 @@ def seconds(value: float | None) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.2f} h"
+
+
+def total(value: Total) -> str:
+    """Return a sum of durations; what is not known of it is said, and never taken for nothing."""
+    if value.seconds is None or not value.unknown:
+        return seconds(value.seconds)
+    return f"{seconds(value.seconds)} + {value.unknown} unknown"
+
+
+def rate(value: float | None) -> str:
+    """Return a number of images a second: ``0.25``, ``31.4``, ``12,345``."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def size(count: float | None) -> str:
