@@ -6,6 +6,21 @@ from elf.networks.names import LARGE_SIDE, NetworkName, feature_shape
 from elf.networks.split import SplitNetwork, normalisation
 
 
+class Projection(nn.Conv2d):
+    """A 1x1 convolution of every ``stride``-th pixel; it has the parameters of a strided Conv2d without bias.
+
+    The pixels are chosen first: in the channels-last layout the strided convolution of PyTorch 2.14 on a CPU writes
+    beyond its memory for some sizes of images (of 46 pixels and more).
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__(channels_in, channels, kernel_size=1, bias=False)
+        self.step = stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return super().forward(maps[:, :, :: self.step, :: self.step])
+
+
 class BasicBlock(nn.Module):
     """Two convolutions beside a shortcut.
 
@@ -29,7 +44,7 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Sequential()
         if stride != 1 or channels_in != channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels, kernel_size=1, stride=stride, bias=False),
+                Projection(channels_in, channels, stride),
                 *normalisation(norm, channels),
             )
         self.activation = nn.ReLU(inplace=True)
