@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from benchmarks.cases import CASES, Case
+from benchmarks.publishing import publish
 
 ROOT = Path(__file__).resolve().parents[1]
 TURNS = 3
@@ -165,12 +166,7 @@ def main() -> None:
         lines.append(measure(CASES[name], arguments.turns))
         print(f"{name}: {lines[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
     frame = pd.DataFrame(lines)
-    text = document(frame, arguments.turns)
-    print(text)
-    if arguments.folder:
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        (arguments.folder / "README.md").write_text(text, encoding="utf-8")
-        frame.to_parquet(arguments.folder / "ratios.parquet", index=False)
+    publish(document(frame, arguments.turns), frame, arguments.folder, "README.md", "ratios.parquet")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks import plain
 from benchmarks.plain import distillation as plain_distillation
 from benchmarks.plain import training as plain_training
 from benchmarks.plain.networks import build as build_plainly
@@ -25,8 +24,6 @@ from elf.objectives import task
 from elf.randomness import generator
 from elf.specs.training import TrainingRecipe
 from elf.training import train
-
-__all__ = ["CASES", "Case", "Size", "plain"]
 
 Run = Callable[[int], dict[str, Tensor]]
 """Does some units of work, from the same start each time, and returns what came out."""
@@ -243,19 +240,20 @@ def distilling(size: Size, method, settings: Mapping[str, object]) -> Run:
     return run
 
 
-@dataclass(frozen=True)
 class TwoSnapshots:
     """The least that trajectory matching needs of experts."""
 
-    size: Size
-    epochs: tuple[int, ...] = (0, 1)
+    epochs = (0, 1)
+
+    def __init__(self, size: Size) -> None:
+        begin, other = (flatten(size.network_of_the_project(seed)) for seed in (0, 1))
+        self._snapshots = (begin, begin + 0.01 * other)
 
     def __len__(self) -> int:
         return 1
 
     def snapshot(self, index: int, epoch: int, device: torch.device) -> Tensor:
-        begin = flatten(self.size.network_of_the_project(0))
-        return begin + epoch * 0.01 * flatten(self.size.network_of_the_project(1))
+        return self._snapshots[epoch]
 
 
 def _trajectory_settings(size: Size, units: int) -> dict[str, object]:
@@ -320,20 +318,16 @@ CASES = {
         ),
         Case("teacher", "epoch", teacher_plainly, teacher, replace(SIZE, per_class=103), goal=2),
         Case("expert", "epoch", expert_plainly, partial(teacher, changes=EXPERT), replace(SIZE, per_class=103), goal=2),
-        Case(
-            "dm, 10 classes",
-            "step",
-            partial(matching_plainly, step=plain_distillation.dm_step, lr=PIXELS["lr"]),
-            partial(distilling, method=dm, settings=MATCHING | PIXELS),
-            goal=2,
-        ),
-        Case(
-            "dm, 100 classes",
-            "step",
-            partial(matching_plainly, step=plain_distillation.dm_step, lr=PIXELS["lr"]),
-            partial(distilling, method=dm, settings=MATCHING | PIXELS),
-            replace(SIZE, classes=100, per_class=32, batch_real=32, ipc=1),
-            goal=3,
+        *(
+            Case(
+                f"dm, {size.classes} classes",
+                "step",
+                partial(matching_plainly, step=plain_distillation.dm_step, lr=PIXELS["lr"]),
+                partial(distilling, method=dm, settings=MATCHING | PIXELS),
+                size,
+                goal=goal,
+            )
+            for size, goal in ((SIZE, 2), (replace(SIZE, classes=100, per_class=32, batch_real=32, ipc=1), 3))
         ),
         Case(
             "dsa",

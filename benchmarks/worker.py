@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from elf.memory import peak_resident_bytes
+
 CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::_slow_conv2d_forward")
 
 
@@ -67,8 +69,7 @@ def main() -> None:
             began = time.perf_counter()
             run(int(units))
             answer = {"seconds": time.perf_counter() - began}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps(answer | {"peak_bytes": peak - before}), flush=True)
+        print(json.dumps(answer | {"peak_bytes": peak_resident_bytes() - before}), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import ctypes
 import logging
 import os
 import platform
-import resource
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from elf.errors import ElfError
+from elf.memory import peak_resident_bytes
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +159,4 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory in use so far: tensors on a GPU, else the resident memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # In kilobytes on Linux, in bytes on macOS.
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_resident_bytes()

@@ -1,10 +1,10 @@
 """What a job, or a part of it, has spent: over all its attempts, as far as they led to its result."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from elf.memory import peak_resident_bytes
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,6 @@ class Spent:
             self.device_seconds + later.device_seconds,
             max(self.peak_memory_bytes, later.peak_memory_bytes),
         )
-
-
-def peak_resident_bytes() -> int:
-    """Return the most memory that the process has had in the machine's own."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # In kilobytes on Linux, in bytes on macOS.
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class Ledger:

@@ -1,6 +1,6 @@
 """Steps of DM, DSA, MTT and TESLA as the published scripts take them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,16 @@ from elf.data.augmentation import Draw
 Streams = Mapping[str, torch.Generator]
 
 
-def choose(members: Sequence[Tensor], count: int, generator: torch.Generator) -> list[Tensor]:
-    """Return the positions of ``count`` random images of every class."""
-    return [own[torch.randperm(len(own), generator=generator)[:count]] for own in members]
+def classes(
+    images: Tensor, real: Tensor, members: Sequence[Tensor], batch_real: int, streams: Streams
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, class by class, random real and all synthetic images after one siamese augmentation."""
+    ipc = len(images) // len(members)
+    for label, own in enumerate(members):
+        chosen = own[torch.randperm(len(own), generator=streams["batches"])[:batch_real]]
+        draw = augmentation.draw(augmentation.STRATEGY, 1, images.shape[-1], streams["augmentation"])
+        both = real[chosen], images[label * ipc : (label + 1) * ipc]
+        yield tuple(augmentation.apply(batch, draw, align_corners=False) for batch in both)
 
 
 def dm_step(
@@ -32,12 +39,8 @@ def dm_step(
     network = new_network().train()
     for parameter in network.parameters():
         parameter.requires_grad = False
-    ipc = len(images) // len(members)
     loss = torch.tensor(0.0, dtype=images.dtype)
-    for label, chosen in enumerate(choose(members, batch_real, streams["batches"])):
-        draw = augmentation.draw(augmentation.STRATEGY, 1, images.shape[-1], streams["augmentation"])
-        own_real = augmentation.apply(real[chosen], draw, align_corners=False)
-        own_synthetic = augmentation.apply(images[label * ipc : (label + 1) * ipc], draw, align_corners=False)
+    for own_real, own_synthetic in classes(images, real, members, batch_real, streams):
         target = network.front(own_real).flatten(1).detach()
         matched = network.front(own_synthetic).flatten(1)
         loss += torch.sum((torch.mean(target, dim=0) - torch.mean(matched, dim=0)) ** 2)
@@ -60,15 +63,11 @@ def dsa_step(
     """Change synthetic images by one matching step of DSA with the distance ``ours``, on a new network."""
     network = new_network().train()
     parameters = list(network.parameters())
-    ipc = len(images) // len(members)
     loss = torch.tensor(0.0, dtype=images.dtype)
-    for label, chosen in enumerate(choose(members, batch_real, streams["batches"])):
-        draw = augmentation.draw(augmentation.STRATEGY, 1, images.shape[-1], streams["augmentation"])
-        own_real = augmentation.apply(real[chosen], draw, align_corners=False)
-        own_synthetic = augmentation.apply(images[label * ipc : (label + 1) * ipc], draw, align_corners=False)
-        loss_real = F.cross_entropy(network(own_real), torch.full((len(chosen),), label))
+    for label, (own_real, own_synthetic) in enumerate(classes(images, real, members, batch_real, streams)):
+        loss_real = F.cross_entropy(network(own_real), torch.full((len(own_real),), label))
         of_real = [gradient.detach().clone() for gradient in torch.autograd.grad(loss_real, parameters)]
-        loss_synthetic = F.cross_entropy(network(own_synthetic), torch.full((ipc,), label))
+        loss_synthetic = F.cross_entropy(network(own_synthetic), torch.full((len(own_synthetic),), label))
         of_synthetic = torch.autograd.grad(loss_synthetic, parameters, create_graph=True)
         loss += sum(row_distance(one, other) for one, other in zip(of_real, of_synthetic, strict=True))
     optimiser.zero_grad()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from elf.artifacts.manifest import damaged, read_manifest
 from elf.artifacts.tensors import tensor_checksum
+from elf.device import to_device
 from elf.errors import ElfError
 
 SHARED = ("dataset", "network", "classes", "side", "held_out_per_class")
@@ -90,7 +91,7 @@ class ExpertBuffer:
             if manifest["checksums"][name] != tensor_checksum(stored):
                 raise damaged(path, f"the checksum of {name} does not fit")
             self._verified.add((index, epoch))
-        return stored.to(device, torch.float32, copy=True)
+        return to_device(stored.to(torch.float32, copy=True), torch.device(device))
 
     def _check_one_buffer(self) -> None:
         first, paths = self.manifests[0], {}

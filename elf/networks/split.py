@@ -8,6 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from elf.device import to_device
 from elf.errors import ElfError
 from elf.networks.instance_norm import POOL, InstanceNorm
 
@@ -110,7 +111,7 @@ def _reset(module: nn.Module, generator: torch.Generator) -> None:
     with drawing_from(generator):
         twin.reset_parameters()
     for ours, drawn in zip(_own_tensors(module), _own_tensors(twin), strict=True):
-        ours.copy_(drawn)
+        ours.copy_(to_device(drawn, ours.device))
 
 
 def _own_tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,13 @@ import torch
 
 from benchmarks import cases
 from benchmarks.cases import Size
+from benchmarks.publishing import publish
 from benchmarks.worker import resident_bytes
 from elf import device
 from elf.data.normalised import NormalisedImages
 from elf.data.preprocessing import CONSTANTS, Normalisation
 from elf.distillation import dm, mtt, tesla
+from elf.memory import peak_resident_bytes
 from elf.networks.building import build_network
 from elf.randomness import generator
 from elf.training import train
@@ -150,8 +151,7 @@ def point(name: str, value: int) -> dict[str, float]:
         began = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"curve": name, "value": value, "seconds": sorted(seconds)[1], "peak_bytes": peak - before}
+    return {"curve": name, "value": value, "seconds": sorted(seconds)[1], "peak_bytes": peak_resident_bytes() - before}
 
 
 def exponent(values: pd.Series, costs: pd.Series) -> float:
@@ -162,7 +162,7 @@ def exponent(values: pd.Series, costs: pd.Series) -> float:
 
 def document(points: pd.DataFrame) -> str:
     """Return the curves and their exponents as Markdown."""
-    lines = ["# How cost grows", "", "Made by `python -m benchmarks.growth`, one thread; ConvNets of width 32."]
+    lines = ["# How cost grows", "", "Made by `python -m benchmarks.cost_growth`, one thread; ConvNets of width 32."]
     lines += [
         "Exponents are those of the last three points; expected ones hold for large values, where fixed costs vanish."
     ]
@@ -190,18 +190,13 @@ def main() -> None:
     points = []
     for name, curve in CURVES.items():
         for value in curve.values:
-            command = [sys.executable, "-m", "benchmarks.growth", "--point", name, str(value)]
+            command = [sys.executable, "-m", "benchmarks.cost_growth", "--point", name, str(value)]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             points.append(json.loads(done.stdout.splitlines()[-1]))
             print(points[-1], file=sys.stderr, flush=True)
     frame = pd.DataFrame(points)
-    text = document(frame)
-    print(text)
-    if arguments.folder:
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        (arguments.folder / "growth.md").write_text(text, encoding="utf-8")
-        frame.to_parquet(arguments.folder / "growth.parquet", index=False)
+    publish(document(frame), frame, arguments.folder, "growth.md", "growth.parquet")
 
 
 if __name__ == "__main__":
