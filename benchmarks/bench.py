@@ -22,7 +22,7 @@ from benchmarks.cases import CASES, Case
 from benchmarks.publishing import publish
 
 ROOT = Path(__file__).resolve().parents[1]
-TURNS = 3
+TURNS = 5
 CORES = len(os.sched_getaffinity(0))
 
 
