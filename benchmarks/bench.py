@@ -20,18 +20,20 @@ import torch
 
 from benchmarks.cases import CASES, Case
 from benchmarks.publishing import publish
+from elf.device import DEVICES, pick_device
 
 ROOT = Path(__file__).resolve().parents[1]
 TURNS = 5
 CORES = len(os.sched_getaffinity(0))
+UNITS_ON_GPU = {"pass": 300, "epoch": 20, "step": 10}
+"""How many are timed at once there, by what they are."""
 
 
 class Workers:
     """The processes of one side of a case, ready to work."""
 
-    def __init__(self, case: str, side: str, processes: int) -> None:
-        threads = CORES // processes
-        command = [sys.executable, "-m", "benchmarks.worker", case, side, "--threads", str(threads)]
+    def __init__(self, case: str, side: str, device: str, processes: int, threads: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.worker", case, side, "--threads", str(threads), "--device", device]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment}
         self.processes = [subprocess.Popen(command, **pipes) for _ in range(processes)]
@@ -68,33 +70,39 @@ class Workers:
         return json.loads(line)
 
 
-def matmul_flops_per_second() -> float:
-    """Return the best rate of float32 matrix multiplication that one thread reaches."""
+def matmul_flops_per_second(device: str) -> float:
+    """Return the best rate of float32 matrix multiplication that one thread, or a GPU, reaches."""
     torch.set_num_threads(1)
     best = 0.0
-    for size in (1024, 2048):
-        one, other = torch.randn(size, size), torch.randn(size, size)
+    for size in (1024, 2048) if device == "cpu" else (8192,):
+        one, other = (torch.randn(size, size, device=device) for _ in range(2))
         for _ in range(5):
             began = time.perf_counter()
-            one @ other
+            # To read a number of the product is to wait for it.
+            (one @ other)[0, 0].item()
             best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best
 
 
-def measure(case: Case, turns: int) -> dict[str, object]:
+def measure(case: Case, turns: int, device: str) -> dict[str, object]:
     """Return one line of the table."""
-    with Workers(case.name, "plain", 1) as plain, Workers(case.name, "ours", CORES) as ours:
+    # A GPU has one job at a time.
+    processes = CORES if device == "cpu" else 1
+    units = case.units if device == "cpu" else UNITS_ON_GPU[case.unit]
+    plain, ours = Workers(case.name, "plain", device, 1, CORES), Workers(case.name, "ours", device, processes, 1)
+    with plain, ours:
         seconds = []
         for turn in range(turns):
-            sides = [(plain, 1), (ours, CORES)]
+            sides = [("plain", plain), ("ours", ours)]
             found = {}
             # Who goes first changes, so that a machine that slows down is fair to both.
-            for workers, processes in sides if turn % 2 == 0 else reversed(sides):
-                elapsed, answers = workers.work(case.units)
-                found[processes] = (elapsed / case.units / processes, max(a["peak_bytes"] for a in answers))
-            seconds.append((*found[1], *found[CORES]))
+            for side, workers in sides if turn % 2 == 0 else reversed(sides):
+                elapsed, answers = workers.work(units)
+                each = elapsed / units / len(workers.processes)
+                found[side] = (each, max(answer["peak_bytes"] for answer in answers))
+            seconds.append((*found["plain"], *found["ours"]))
         profile = ours.profile()
-    rate = matmul_flops_per_second()
+    rate = matmul_flops_per_second(device)
     ratios = [line[0] / line[2] for line in seconds]
     return {
         "case": case.name,
@@ -110,17 +118,21 @@ def measure(case: Case, turns: int) -> dict[str, object]:
         "convolution_share_of_time": profile["convolution_seconds"] / profile["seconds"],
         "convolution_share_of_matmul_rate": profile["convolution_flops"] / profile["convolution_seconds"] / rate,
         "largest_possible_ratio": statistics.median(
-            line[0] / (profile["convolution_seconds"] / CORES) for line in seconds
+            line[0] / (profile["convolution_seconds"] / processes) for line in seconds
         ),
         "matmul_flops_per_second": rate,
     }
 
 
+ON_GPU = "python -m benchmarks.bench --device cuda"
+FILES = {"cpu": ("README.md", "ratios.parquet"), "cuda": ("gpu.md", "gpu.parquet")}
+
 HEAD = """# Speed beside the published scripts' way
 
-Made by `make bench`. {machine}. One thread multiplies matrices in float32 at {rate:.0f} GFLOP/s.
+{machine}
+multiplies matrices in float32 at {rate:,.0f} GFLOP/s.
 
-A ratio is the throughput of the whole machine: ours with one process of one thread on each core, the plain side with
+A ratio is the throughput of the whole machine: {ours}, the plain side with
 one process of all threads, in turns; median of {turns} turns (lowest to highest). The plain side does the same
 work from the same weights and random draws as the published scripts do it (`benchmarks/plain/`); a test checks that
 both come out equal. Seconds are for one unit. Memory is the peak of one process above what it had after its imports.
@@ -146,10 +158,15 @@ COLUMNS = {
 }
 
 
-def document(lines: pd.DataFrame, turns: int) -> str:
+def document(lines: pd.DataFrame, turns: int, device: str = "cpu") -> str:
     """Return the table with its explanation, as Markdown."""
-    machine = f"{CORES} cores ({platform.machine()}), PyTorch {torch.__version__}"
-    head = HEAD.format(machine=machine, rate=lines["matmul_flops_per_second"].max() / 1e9, turns=turns)
+    machine = f"Made by `make bench`. {CORES} cores ({platform.machine()}), PyTorch {torch.__version__}. One thread"
+    ours = "ours with one process of one thread on each core"
+    if device != "cpu":
+        machine = f"Made by `{ON_GPU}`. {torch.cuda.get_device_name()}, PyTorch {torch.__version__}. It"
+        ours = "ours with one process of one thread"
+    rate = lines["matmul_flops_per_second"].max() / 1e9
+    head = HEAD.format(machine=machine, ours=ours, rate=rate, turns=turns)
     rows = [[text(line) for text in COLUMNS.values()] for _, line in lines.iterrows()]
     table = [list(COLUMNS), ["---", "---", *["---:"] * (len(COLUMNS) - 2)], *rows]
     return head + "\n".join(f"| {' | '.join(cells)} |" for cells in table) + "\n"
@@ -158,15 +175,17 @@ def document(lines: pd.DataFrame, turns: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--turns", type=int, default=TURNS)
-    parser.add_argument("--folder", type=Path, help="where to write README.md and ratios.parquet (default: only print)")
+    parser.add_argument("--folder", type=Path, help="where to write the table (default: only print)")
     arguments = parser.parse_args()
+    device = pick_device(arguments.device).type
     lines = []
     for name in arguments.cases or CASES:
-        lines.append(measure(CASES[name], arguments.turns))
+        lines.append(measure(CASES[name], arguments.turns, device))
         print(f"{name}: {lines[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
     frame = pd.DataFrame(lines)
-    publish(document(frame, arguments.turns), frame, arguments.folder, "README.md", "ratios.parquet")
+    publish(document(frame, arguments.turns, device), frame, arguments.folder, *FILES[device])
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class Size:
         Synthetic steps of MTT and TESLA.
     dtype : torch.dtype
         Of images and parameters.
+    device : torch.device
+        Where they are.
     """
 
     network: str = "convnet-w128-d3-in"
@@ -53,6 +55,7 @@ class Size:
     batch_real: int = 256
     steps: int = 10
     dtype: torch.dtype = torch.float32
+    device: torch.device = augmentation.CPU
 
     def pixels(self) -> tuple[Tensor, Tensor]:
         """Return real images as bytes, and their labels, class by class."""
@@ -62,7 +65,8 @@ class Size:
 
     def real(self) -> RealImages:
         pixels, labels = self.pixels()
-        return RealImages(Normalisation(*CONSTANTS["cifar"]).transform(pixels).to(self.dtype), labels, self.classes)
+        images = Normalisation(*CONSTANTS["cifar"]).transform(pixels).to(self.device, self.dtype)
+        return RealImages(images, labels.to(self.device), self.classes)
 
     def synthetic(self) -> tuple[Tensor, Tensor]:
         chosen = real_initialisation(self.real(), self.ipc, generator(0, "distillation", "initial images"))
@@ -70,11 +74,11 @@ class Size:
 
     def network_of_the_project(self, seed: int = 0) -> nn.Module:
         network = build_network(self.network, classes=self.classes, side=32, generator=generator(seed, "network"))
-        return network.to(self.dtype)
+        return network.to(self.device, self.dtype)
 
     def plain_network(self, seed: int = 0) -> nn.Module:
         """Return the plain network with the same weights."""
-        network = build_plainly(self.network, self.classes).to(self.dtype)
+        network = build_plainly(self.network, self.classes).to(self.device, self.dtype)
         with torch.no_grad():
             ours = self.network_of_the_project(seed).parameters()
             for parameter, value in zip(network.parameters(), ours, strict=True):
@@ -122,7 +126,7 @@ def outcome(network: nn.Module) -> dict[str, Tensor]:
 
 def _features(size: Size) -> Tensor:
     shape = (size.classes * size.ipc, *feature_shape(size.network, 32))
-    return torch.rand(shape, generator=generator(0, "features"), dtype=size.dtype)
+    return torch.rand(shape, generator=generator(0, "features"), dtype=size.dtype).to(size.device)
 
 
 def evaluation_plainly(size: Size) -> Run:
@@ -221,7 +225,7 @@ def matching_plainly(size: Size, step: Callable[..., None], lr: float) -> Run:
 
 
 def _new_plain_network(size: Size, _stream: torch.Generator) -> nn.Module:
-    return build_plainly(size.network, size.classes).to(size.dtype)
+    return build_plainly(size.network, size.classes).to(size.device, size.dtype)
 
 
 def _ignore(finished: int, total: int, loss: Tensor | None) -> None:
@@ -253,24 +257,24 @@ class TwoSnapshots:
         return 1
 
     def snapshot(self, index: int, epoch: int, device: torch.device) -> Tensor:
-        return self._snapshots[epoch]
+        return self._snapshots[epoch].to(device)
 
 
 def _trajectory_settings(size: Size, units: int) -> dict[str, object]:
     settings = {"iterations": units - 1, "synthetic_steps": size.steps, "batch_syn": 0, "experts": 1}
-    settings |= {"max_start_epoch": 1, "expert_epochs": 1, "lr_img": 100.0, "lr_lr": 1e-5, "lr_teacher": 0.01}
+    settings |= {"max_start_epoch": 1, "expert_epochs": 1, "lr_img": 100.0, "lr_lr": 1e-8, "lr_teacher": 0.01}
     return settings | {"momentum": 0.5, "augmentation": augmentation.STRATEGY, "align_corners": True}
 
 
 def trajectories_plainly(size: Size, gradients: Callable[..., tuple[Tensor, Tensor]]) -> Run:
     network, experts = size.plain_network(), TwoSnapshots(size)
-    begin, target = (experts.snapshot(0, epoch, torch.device("cpu")) for epoch in experts.epochs)
+    begin, target = (experts.snapshot(0, epoch, size.device) for epoch in experts.epochs)
 
     def run(units: int) -> dict[str, Tensor]:
         streams = {name: generator(0, "distillation", name) for name in ("experts", "batches", "augmentation")}
         settings = _trajectory_settings(size, units)
         images, labels = size.synthetic()
-        step_size = torch.tensor(settings["lr_teacher"], dtype=size.dtype)
+        step_size = torch.tensor(settings["lr_teacher"], dtype=size.dtype, device=size.device)
         velocities = [torch.zeros_like(images), torch.zeros_like(step_size)]
         for _ in range(units):
             draw_segment(experts, settings, streams["experts"], begin.device)

@@ -6,46 +6,64 @@ import os
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from elf.memory import peak_resident_bytes
-
-CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::_slow_conv2d_forward")
+CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::cudnn_convolution", "aten::convolution_backward")
 
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def start(case: str, side: str, threads: int):
-    """Import what the side needs, set the process up as it does, and return its run and the memory before it."""
+def start(case: str, side: str, threads: int, name: str):
+    """Import what the side needs, set the process up as it does, and return its run and what tells its memory."""
     import torch
 
     from benchmarks.cases import CASES
+    from elf import device as devices
 
+    device = devices.pick_device(name)
     if side == "ours":
-        from elf import device
-
-        device.prepare(threads, torch.device("cpu"))
+        devices.prepare(threads, device)
     else:
         torch.set_num_threads(threads)
+        # Both sides in the same arithmetic; PyTorch's default is fewer digits for convolutions on a GPU.
+        torch.backends.cudnn.allow_tf32 = False
     # What the first computation loads for good should not count as memory of the work.
-    torch.nn.functional.conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 3, 3))
-    before = resident_bytes()
+    torch.nn.functional.conv2d(torch.zeros(1, 3, 8, 8, device=device), torch.zeros(1, 3, 3, 3, device=device))
+    before = 0 if device.type == "cuda" else resident_bytes()
     chosen = CASES[case]
-    return (chosen.ours if side == "ours" else chosen.plain)(chosen.size), before
+    work = (chosen.ours if side == "ours" else chosen.plain)(replace(chosen.size, device=device))
+
+    def run(units: int) -> None:
+        work(units)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run, lambda: devices.peak_memory_bytes(device) - before
 
 
 def profiled(run, units: int) -> dict[str, float]:
-    """Return operations counted, and the seconds that convolutions and all operations took on the CPU."""
+    """Return operations counted, and the seconds that convolutions and all operations took on the device."""
+    import torch
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
+    from elf import device as devices
+
+    on_gpu = torch.cuda.is_initialized()
+    # What is replayed no longer says which operation it came from.
+    devices.replays_steps = lambda _: False
     with FlopCounterMode(display=False) as counter:
         run(units)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
         run(units)
-    events = {event.key: event.self_cpu_time_total / 1e6 for event in profiler.key_averages()}
+    taken = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    events = {event.key: getattr(event, taken) / 1e6 for event in profiler.key_averages()}
+    if on_gpu:
+        # Kernels stand beside the operations that started them.
+        events = {key: seconds for key, seconds in events.items() if key.startswith("aten::")}
     convolutions = sum(events.get(name, 0.0) for name in CONVOLUTIONS)
     by_operation = counter.get_flop_counts()["Global"]
     flops = sum(count for operation, count in by_operation.items() if "convolution" in str(operation))
@@ -57,8 +75,9 @@ def main() -> None:
     parser.add_argument("case")
     parser.add_argument("side", choices=["plain", "ours"])
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", required=True)
     arguments = parser.parse_args()
-    run, before = start(arguments.case, arguments.side, arguments.threads)
+    run, peak_bytes = start(arguments.case, arguments.side, arguments.threads, arguments.device)
     run(1)
     print(json.dumps({"ready": os.getpid()}), flush=True)
     for line in sys.stdin:
@@ -69,7 +88,7 @@ def main() -> None:
             began = time.perf_counter()
             run(int(units))
             answer = {"seconds": time.perf_counter() - began}
-        print(json.dumps(answer | {"peak_bytes": peak_resident_bytes() - before}), flush=True)
+        print(json.dumps(answer | {"peak_bytes": peak_bytes()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,10 @@ def prepare(threads: int | None, device: torch.device) -> None:
     torch.backends.cudnn.deterministic = True
     _keep_freed_memory()
     if device.type == "cuda":
+        # Sums whose order changes from run to run are an error. cuBLAS has to be told before its first use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.cuda.init()
         if device.index is not None:
             torch.cuda.set_device(device)
@@ -145,6 +149,22 @@ def bytes_per_block(device: torch.device) -> int:
     """Return how much of a tensor to work on at once where several operations follow one another on it."""
     # About what stays in the cache of a CPU's core between two operations; a GPU wants everything at once.
     return sys.maxsize if device.type == "cuda" else 2**21
+
+
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+"""From the memory format of a recipe to PyTorch's."""
+
+
+def layout(device: torch.device, name: str = "auto") -> torch.memory_format:
+    """Return how images, maps and weights lie in memory: as a recipe says, ``auto`` as the device is fastest."""
+    if name == "auto":
+        name = "contiguous" if device.type == "cuda" else "channels_last"
+    return LAYOUTS[name]
+
+
+def replays_steps(device: torch.device) -> bool:
+    """Return whether steps that repeat are captured once and replayed, see :mod:`elf.replayed_steps`."""
+    return device.type == "cuda"
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

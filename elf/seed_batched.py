@@ -14,11 +14,13 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from elf.device import layout
 from elf.errors import ElfError
 from elf.networks.batch_norm_splits import split_batch_norm
+from elf.replayed_steps import replayed
 from elf.specs.training import TrainingRecipe
 from elf.training import PASSES_BETWEEN_CHECKS, Checkpoint, check_lengths, divergence
-from elf.training_step import LAYOUTS, Batch, Objective, arithmetic, descend, draw_order, empty_momenta, take_batch
+from elf.training_step import Batch, Objective, arithmetic, descend, draw_order, empty_momenta, take_batch
 
 
 def refusal(network: nn.Module, count: int, recipe: TrainingRecipe) -> str | None:
@@ -77,8 +79,9 @@ def train(
         raise ElfError(f"networks like this one cannot be trained at once: {reason}; train one after the other")
     for network in networks:
         split_batch_norm(network, recipe.batch_norm_splits)
-        network.train().to(memory_format=LAYOUTS[recipe.memory_format])
+        network.train().to(memory_format=layout(images.device, recipe.memory_format))
     together = _Together(networks, objective, recipe)
+    make_step = replayed(together.step, networks[0], images.device)
     streams = {"order": order_generators, "augmentation": augmentation_generators}
     first_pass, first_step, earlier_loss = 0, 0, None
     if checkpoint and (state := checkpoint.load()) is not None:
@@ -99,7 +102,8 @@ def train(
                 take_batch(images, labels, targets, own, recipe.augmentation, generator)
                 for own, generator in zip(positions, augmentation_generators, strict=True)
             ]
-            loss += together.step(_stacked(batches), recipe.lr_of(pass_index)) * (len(positions[0].here) / len(images))
+            (batch_losses,) = make_step(*_stacked(batches), lr=recipe.lr_of(pass_index))
+            loss += batch_losses * (len(positions[0].here) / len(images))
             if checkpoint and finished < len(steps):
                 save = partial(_state, together, loss, orders, augmentation_generators, pass_index, finished, check)
                 checkpoint.save_if_due(save)
@@ -143,8 +147,9 @@ class _Together:
         """Everything that changes, by name."""
         return self.parameters | self.buffers | {f"momentum.{name}": tensor for name, tensor in self.momenta.items()}
 
-    def step(self, batch: Batch, lr: float) -> Tensor:
+    def step(self, *stacked: Tensor | None, lr: float) -> tuple[Tensor]:
         """Make one step of gradient descent with every network and return their losses before it, shape (networks,)."""
+        batch = Batch(*stacked)
 
         def loss(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch) -> Tensor:
             return functional_call(self._module, (parameters, buffers), tuple(batch))
@@ -155,7 +160,7 @@ class _Together:
         # No network sees the others, so that the gradient of the sum is that of each for itself.
         gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()), allow_unused=True)
         descend(self.parameters, gradients, self.momenta, self._recipe, lr)
-        return losses.detach()
+        return (losses.detach(),)
 
     def forget_momentum(self) -> None:
         for momentum in self.momenta.values():

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from elf.data.normalised import Images
+from elf.device import layout
 from elf.errors import ElfError
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.objectives import task
 from elf.randomness import generator
+from elf.replayed_steps import replayed
 from elf.specs.training import TrainingRecipe
-from elf.training_step import LAYOUTS, Objective, draw_order, empty_momenta, step, take_batch
+from elf.training_step import Batch, Objective, draw_order, empty_momenta, step, take_batch
 
 PASSES_BETWEEN_CHECKS = 50
 """How often a diverged training is looked for; each look makes a GPU wait for the host."""
@@ -83,9 +85,14 @@ def train(
     """
     check_lengths(images, labels, targets)
     split_batch_norm(network, recipe.batch_norm_splits)
-    network.to(memory_format=LAYOUTS[recipe.memory_format])
+    network.to(memory_format=layout(images.device, recipe.memory_format))
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     momenta = empty_momenta(parameters, recipe)
+
+    def own_step(*batch: Tensor | None, lr: float) -> tuple[Tensor]:
+        return (step(network, parameters, momenta, Batch(*batch), objective=objective, recipe=recipe, lr=lr),)
+
+    make_step = replayed(own_step, network, images.device)
     passes = recipe.passes if until_pass is None else min(until_pass, recipe.passes)
     state = checkpoint.load() if checkpoint else None
     first_pass, first_step = (0, 0) if state is None else (int(state["pass"]), int(state["step"]))
@@ -115,8 +122,7 @@ def train(
                     augmentation_generator,
                     align_corners=align_corners,
                 )
-                lr = recipe.lr_of(pass_index)
-                batch_loss = step(network, parameters, momenta, batch, objective=objective, recipe=recipe, lr=lr)
+                (batch_loss,) = make_step(*batch, lr=recipe.lr_of(pass_index))
                 loss += batch_loss * (len(positions.here) / len(images))
                 if checkpoint and finished < len(steps):
                     checkpoint.save_if_due(partial(save, pass_index, finished, check))

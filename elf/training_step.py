@@ -10,14 +10,10 @@ from torch.optim.sgd import sgd
 
 from elf.data.augmentation import augment
 from elf.data.normalised import Images
-from elf.device import to_device
+from elf.device import layout, to_device
 from elf.specs.training import TrainingRecipe
 
 Objective = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
-
-
-LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-"""From the memory format of a recipe to PyTorch's."""
 
 
 class Batch(NamedTuple):
@@ -112,7 +108,7 @@ def step(
     -------
     Tensor of shape ()
     """
-    images = batch.images.contiguous(memory_format=LAYOUTS[recipe.memory_format])
+    images = batch.images.contiguous(memory_format=layout(batch.images.device, recipe.memory_format))
     with arithmetic(recipe, images.device):
         loss = objective(network, images, batch.labels, batch.targets)
     descend(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True), momenta, recipe, lr)

@@ -28,10 +28,13 @@ class SmallJobs:
     ----------
     folder : Path
         Where :meth:`make_inputs` leaves a dataset, experts, a synthetic set, a teacher and its features.
+    device : str
+        Where the commands compute.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.folder = folder
+        self._device = device
         self._recipes = load_settings(PROJECT / "config", "smoke").recipes
 
     def make_inputs(self) -> None:
@@ -56,20 +59,20 @@ class SmallJobs:
             test_per_class=TEST_PER_CLASS,
         )
         files = {"data_folder": "absent", "images": out, "card": out.with_suffix(".json")}
-        return _command("prepare-dataset", spec, **files)
+        return self._command("prepare-dataset", spec, **files)
 
     def train_expert(self, out: Path, index: int = 0) -> list[str]:
         """Return the command that trains an expert."""
         recipe = ExpertRecipe(**self.values("expert") | {"epochs": 3, "batch_size": 50})
         spec = ExpertSpec(dataset="digits", network=NETWORK, index=index, epochs=EXPERT_EPOCHS, recipe=recipe)
-        return _command("train-expert", spec, dataset=self.dataset, expert=out)
+        return self._command("train-expert", spec, dataset=self.dataset, expert=out)
 
     def train_teacher(self, out: Path) -> list[str]:
         """Return the command that trains a teacher."""
         recipe = TrainingRecipe(**self.values("teacher") | {"epochs": TEACHER_PASSES, "batch_size": 50})
         spec = TeacherSpec(dataset="digits", network=NETWORK, seed=0, recipe=recipe)
         kept = ["--epochs", *map(str, TEACHER_EPOCHS)]
-        return [*_command("train-teacher", spec, dataset=self.dataset, training=out), *kept]
+        return [*self._command("train-teacher", spec, dataset=self.dataset, training=out), *kept]
 
     def distill(self, out: Path, method: str, network: str | None, changes: dict | None = None) -> list[str]:
         """Return the command that makes a synthetic set, with changes of the recipe."""
@@ -82,13 +85,13 @@ class SmallJobs:
         )
         count = int(recipe.get("experts", 0))
         experts = ["--experts", *(f"{self.folder}/expert{index}.safetensors" for index in range(count))]
-        return [*_command("distill", spec, dataset=self.dataset, images=out), *experts]
+        return [*self._command("distill", spec, dataset=self.dataset, images=out), *experts]
 
     def extract_features(self, out: Path) -> list[str]:
         """Return the command that shows the synthetic set to the teacher."""
         spec = FeaturesSpec(dataset="digits", synthetic_set=SET, teacher_network=NETWORK, teacher_epoch=2)
         files = {"images": self.folder / "set.safetensors", "teacher": self.folder / "teacher.safetensors"}
-        return _command("extract-features", spec, **files, features=out)
+        return self._command("extract-features", spec, **files, features=out)
 
     def evaluate(self, out: Path, objective: dict, recipe: dict, seeds: tuple[int, ...] = (0, 1)) -> list[str]:
         """Return the command that evaluates the synthetic set, with changes of the recipe."""
@@ -102,7 +105,7 @@ class SmallJobs:
         )
         files = {"images": self.folder / "set.safetensors", "dataset": self.dataset, "shard": out}
         features = ["--features", f"{self.folder}/features.safetensors"] if told.needs_teacher else []
-        return [*_command("evaluate", spec, **files), *features]
+        return [*self._command("evaluate", spec, **files), *features]
 
     @property
     def dataset(self) -> Path:
@@ -113,7 +116,6 @@ class SmallJobs:
         """Return the values of a recipe at the scale smoke."""
         return {key: entry.value for key, entry in self._recipes[recipe].values.items()}
 
-
-def _command(stage: str, spec, **files) -> list[str]:
-    told = [stage, "--settings", spec.canonical(), "--device", "cpu"]
-    return told + [word for name, file in files.items() for word in (f"--{name.replace('_', '-')}", str(file))]
+    def _command(self, stage: str, spec, **files) -> list[str]:
+        told = [stage, "--settings", spec.canonical(), "--device", self._device]
+        return told + [word for name, file in files.items() for word in (f"--{name.replace('_', '-')}", str(file))]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
@@ -226,6 +227,18 @@ def test_gradient_with_respect_to_pixels(category, align_corners):
     assert torch.autograd.gradcheck(
         lambda pixels: augmentation.apply(pixels, drawn, align_corners=align_corners), (images,)
     )
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_the_gradient_whose_sums_have_an_order_is_that_of_grid_sample(align_corners):
+    images, weights = random_images(0, 6, 7).requires_grad_(), random_images(1, 6, 7)
+    # Some places lie outside, and some of those far away.
+    grid = 1.5 * torch.randn(6, 7, 7, 2, generator=stream(2), dtype=torch.float64)
+    ours = augmentation._Sampled.apply(images, grid, align_corners)
+    others = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
+    assert torch.equal(ours, others)
+    gradients = [torch.autograd.grad((result * weights).sum(), images)[0] for result in (ours, others)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
 
 
 def test_none_is_the_identity():

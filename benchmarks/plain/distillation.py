@@ -39,7 +39,7 @@ def dm_step(
     network = new_network().train()
     for parameter in network.parameters():
         parameter.requires_grad = False
-    loss = torch.tensor(0.0, dtype=images.dtype)
+    loss = torch.tensor(0.0, dtype=images.dtype, device=images.device)
     for own_real, own_synthetic in classes(images, real, members, batch_real, streams):
         target = network.front(own_real).flatten(1).detach()
         matched = network.front(own_synthetic).flatten(1)
@@ -63,11 +63,12 @@ def dsa_step(
     """Change synthetic images by one matching step of DSA with the distance ``ours``, on a new network."""
     network = new_network().train()
     parameters = list(network.parameters())
-    loss = torch.tensor(0.0, dtype=images.dtype)
+    loss = torch.tensor(0.0, dtype=images.dtype, device=images.device)
     for label, (own_real, own_synthetic) in enumerate(classes(images, real, members, batch_real, streams)):
-        loss_real = F.cross_entropy(network(own_real), torch.full((len(own_real),), label))
+        real_labels = torch.full((len(own_real),), label, device=images.device)
+        loss_real = F.cross_entropy(network(own_real), real_labels)
         of_real = [gradient.detach().clone() for gradient in torch.autograd.grad(loss_real, parameters)]
-        loss_synthetic = F.cross_entropy(network(own_synthetic), torch.full((len(own_synthetic),), label))
+        loss_synthetic = F.cross_entropy(network(own_synthetic), real_labels[:1].expand(len(own_synthetic)))
         of_synthetic = torch.autograd.grad(loss_synthetic, parameters, create_graph=True)
         loss += sum(row_distance(one, other) for one, other in zip(of_real, of_synthetic, strict=True))
     optimiser.zero_grad()

@@ -77,15 +77,16 @@ def train(
     optimiser = torch.optim.SGD(
         network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    dtype = next(network.parameters()).dtype
+    own = next(network.parameters())
     for _ in range(recipe.passes):
         network.train()
         losses, correct = 0.0, 0
         for images, labels, *targets in loader:
-            images = augment(images.to(dtype), recipe.augmentation, augmentation_generator)
-            loss, logits = loss_of(network, images, labels.long(), *targets)
+            images = augment(images.to(own.device, own.dtype), recipe.augmentation, augmentation_generator)
+            labels = labels.long().to(own.device)
+            loss, logits = loss_of(network, images, labels, *targets)
             losses += loss.item() * len(images)
-            correct += np.sum(np.argmax(logits.detach().numpy(), axis=-1) == labels.numpy())
+            correct += np.sum(np.argmax(logits.cpu().detach().numpy(), axis=-1) == labels.cpu().numpy())
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

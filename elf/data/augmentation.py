@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from elf.device import to_device
 from elf.errors import ElfError
@@ -119,7 +121,7 @@ def apply(images: Tensor, draw: Draw, *, align_corners: bool) -> Tensor:
         case "color":
             return _change_color(images, **parameters)
         case "crop":
-            return _crop(images, **parameters)
+            return _Moved.apply(images, parameters["down"], parameters["right"])
         case "cutout":
             return _cut_out(images, **parameters)
         case "flip":
@@ -129,7 +131,8 @@ def apply(images: Tensor, draw: Draw, *, align_corners: bool) -> Tensor:
             rows = [[parameters["x"], zero, zero], [zero, parameters["y"], zero]]
             return _warp(images, rows, align_corners)
         case "rotate":
-            cosine, sine = parameters["angle"].cos(), parameters["angle"].sin()
+            angle = parameters["angle"].to(images.dtype)
+            cosine, sine = angle.cos(), angle.sin()
             zero = torch.zeros_like(sine)
             return _warp(images, [[cosine, -sine, zero], [sine, cosine, zero]], align_corners)
         case _:
@@ -188,7 +191,29 @@ def _change_color(images: Tensor, brightness: Tensor, saturation: Tensor, contra
     return (images - mean) * contrast + mean
 
 
-def _crop(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+class _Moved(Function):
+    """Images (n, channels, side, side) seen through a window that is ``down`` and ``right`` of them.
+
+    The gradient moves the other way. PyTorch would add it up pixel by pixel, on a GPU in a random order.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        return _move(images, down, right)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        down, right = ctx.saved_tensors
+        return _Moved.apply(gradient, -down, -right), None, None
+
+
+def _move(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     positions = torch.arange(images.shape[-1], device=images.device)
     rows = positions + down[:, None]
     columns = positions + right[:, None]
@@ -211,7 +236,50 @@ def _warp(images: Tensor, rows: list[list[Tensor]], align_corners: bool) -> Tens
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1).to(images.dtype)
     grid = F.affine_grid(theta, [len(theta), *images.shape[1:]], align_corners=align_corners)
     grid = grid.expand(len(images), -1, -1, -1)
+    if images.requires_grad and images.is_cuda:
+        return _Sampled.apply(images, grid, align_corners)
+    return _sample(images, grid, align_corners)
+
+
+def _sample(images: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
+
+
+class _Sampled(Function):
+    """Images (n, channels, side, side) at the places of a grid (n, side, side, 2), bilinearly.
+
+    On a GPU PyTorch adds up the gradient in an order that changes from run to run. Here it is one ``index_add``, which
+    has an order where that is asked for.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(images: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
+        return _sample(images, grid, align_corners)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        _, grid, ctx.align_corners = inputs
+        ctx.save_for_backward(grid)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (grid,) = ctx.saved_tensors
+        count, channels, side, _ = gradient.shape
+        x, y = ((grid + 1) * (side - 1) / 2 if ctx.align_corners else ((grid + 1) * side - 1) / 2).unbind(-1)
+        firsts = torch.arange(count, device=grid.device)[:, None, None] * side**2
+        places, weights = [], []
+        for column in (x.floor(), x.floor() + 1):
+            for row in (y.floor(), y.floor() + 1):
+                weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
+                weights.append(weight * (_is_inside(column, side) & _is_inside(row, side)))
+                places.append(firsts + (row.clamp(0, side - 1) * side + column.clamp(0, side - 1)).long())
+        pixels = gradient.permute(0, 2, 3, 1)
+        parts = torch.stack([pixels * weight[..., None] for weight in weights]).view(-1, channels)
+        result = gradient.new_zeros(count * side**2, channels).index_add_(0, torch.stack(places).flatten(), parts)
+        return result.view(count, side, side, channels).permute(0, 3, 1, 2), None, None
 
 
 def _cutout_side(side: int) -> int:

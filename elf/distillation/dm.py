@@ -68,7 +68,7 @@ def distill(
     velocity = torch.zeros_like(start.images)
     streams = {name: generator(seed, "distillation", name) for name in ("network", "batches", "augmentation")}
     embedding = build_network(network, classes=dataset.classes, side=side, generator=streams["network"])
-    embedding = embedding.to(device, memory_format=torch.channels_last).requires_grad_(False).train()
+    embedding = embedding.to(device, memory_format=devices.layout(device)).requires_grad_(False).train()
     members = indices_by_class(dataset)
 
     def update(_: int) -> dict[str, Tensor]:

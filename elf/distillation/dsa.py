@@ -5,6 +5,7 @@ Zhao & Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from elf.data import augmentation
 from elf.data.augmentation import Draw
+from elf.device import layout
 from elf.distillation import loop
 from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation, sample
 from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.networks.split import initialise
 from elf.randomness import generator
+from elf.replayed_steps import Step, replayed
 from elf.specs.training import TrainingRecipe
 from elf.training import train
 
@@ -81,9 +84,10 @@ def distill(
     images, velocity = start.images, torch.zeros_like(start.images)
     streams = {name: generator(seed, "distillation", name) for name in STREAMS}
     matched = build_network(network, classes=dataset.classes, side=side, generator=streams["network"])
-    matched = matched.to(device, memory_format=torch.channels_last)
+    matched = matched.to(device, memory_format=layout(device))
     inner_loss = torch.zeros((), device=device)
     members = indices_by_class(dataset)
+    compare = replayed(partial(class_loss, matched, settings["distance"]), matched, device)
 
     def match(index: int) -> tuple[Tensor, Tensor]:
         real = sample(dataset.images, members, int(settings["batch_real"]), streams["batches"])
@@ -101,6 +105,7 @@ def distill(
                 draws,
                 distance=settings["distance"],
                 align_corners=settings["align_corners"],
+                compare=compare,
             )
 
     def update(index: int) -> dict[str, Tensor]:
@@ -160,6 +165,7 @@ def matching_loss(
     *,
     distance: str,
     align_corners: bool,
+    compare: Step | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the distance between gradients, summed over classes, and its gradient with respect to the pixels.
 
@@ -178,6 +184,8 @@ def matching_loss(
         See :func:`matching_distance`.
     align_corners : bool
         See `elf.data.augmentation.apply`.
+    compare : callable or None
+        :func:`class_loss` with its network and distance, or what does the same faster.
 
     Returns
     -------
@@ -186,21 +194,33 @@ def matching_loss(
     gradient : Tensor of shape (n, 3, side, side)
         For the synthetic images of all classes, one class after the other.
     """
-    parameters = list(network.parameters())
-
-    def gradients(images: Tensor, label: int, draw: Draw, *, keep_graph: bool) -> tuple[Tensor, ...]:
-        logits = network(augmentation.apply(images, draw, align_corners=align_corners))
-        loss = F.cross_entropy(logits, torch.full((len(images),), label, device=images.device))
-        return torch.autograd.grad(loss, parameters, create_graph=keep_graph)
-
+    compare = compare or partial(class_loss, network, distance)
     losses, pixel_gradients = [], []
     for label, (own_real, own_synthetic, draw) in enumerate(zip(real, synthetic, draws, strict=True)):
         pixels = own_synthetic.detach().requires_grad_()
-        target = gradients(own_real, label, draw, keep_graph=False)
-        loss = matching_distance(target, gradients(pixels, label, draw, keep_graph=True), distance)
-        pixel_gradients += torch.autograd.grad(loss, pixels)
-        losses.append(loss.detach())
+        shown_real, shown = (
+            augmentation.apply(batch, draw, align_corners=align_corners) for batch in (own_real, pixels)
+        )
+        labels = torch.full((max(len(own_real), len(pixels)),), label, device=pixels.device)
+        loss, of_shown = compare(shown_real, labels[: len(own_real)], shown.detach(), labels[: len(pixels)])
+        pixel_gradients += torch.autograd.grad(shown, pixels, of_shown)
+        losses.append(loss)
     return torch.stack(losses).sum(), torch.cat(pixel_gradients)
+
+
+def class_loss(
+    network: nn.Module, distance: str, real: Tensor, real_labels: Tensor, synthetic: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the distance between the gradients for augmented images, and its own gradient for the synthetic ones."""
+    parameters = list(network.parameters())
+
+    def gradients(images: Tensor, labels: Tensor, *, keep_graph: bool) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(F.cross_entropy(network(images), labels), parameters, create_graph=keep_graph)
+
+    synthetic = synthetic.detach().requires_grad_()
+    target = gradients(real, real_labels, keep_graph=False)
+    loss = matching_distance(target, gradients(synthetic, labels, keep_graph=True), distance)
+    return loss.detach(), *torch.autograd.grad(loss, synthetic)
 
 
 def matching_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor], distance: str) -> Tensor:

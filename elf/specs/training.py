@@ -31,9 +31,9 @@ class TrainingRecipe(Spec):
     precision : {"float32", "bfloat16"}
         ``bfloat16`` computes the forward pass and the loss in automatic mixed precision. Parameters, their gradients
         and their updates are float32 either way.
-    memory_format : {"channels_last", "contiguous"}
+    memory_format : {"auto", "channels_last", "contiguous"}
         How images, maps and the weights of convolutions lie in memory; it decides on speed and, by rounding, on the
-        last digits.
+        last digits. ``auto`` is what the device is fastest with, see `elf.device.layout`.
     """
 
     epochs: int = Field(ge=1)
@@ -46,7 +46,7 @@ class TrainingRecipe(Spec):
     augmentation: Literal["color_crop_cutout_flip_scale_rotate", "none"]
     batch_norm_splits: int = Field(default=1, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
-    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
 
     @property
     def passes(self) -> int:
