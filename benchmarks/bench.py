@@ -125,7 +125,7 @@ def measure(case: Case, turns: int, device: str) -> dict[str, object]:
 
 
 ON_GPU = "python -m benchmarks.bench --device cuda"
-FILES = {"cpu": ("README.md", "ratios.parquet"), "cuda": ("gpu.md", "gpu.parquet")}
+FILES = {"cpu": ("README.md", "ratios.parquet"), "cuda": ("ratios_on_gpu.md", "ratios_on_gpu.parquet")}
 
 HEAD = """# Speed beside the published scripts' way
 

@@ -260,7 +260,7 @@ class Scale(Strict):
     )
     seeds_at_once: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Whether a job trains its evaluation networks all at once, not one by one; auto: on a GPU.",
+        description="Whether a job trains its evaluation networks at once, not one by one; auto: few images on a GPU.",
     )
     datasets: dict[str, dict[str, Any]] = Field(default={}, description="Changes to config/datasets.yaml.")
     recipes: dict[str, dict[str, RecipeValue]] = Field(default={}, description="Changed hyper-parameters.")

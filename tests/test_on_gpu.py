@@ -189,7 +189,7 @@ def test_steps_are_captured_once_for_each_kind_and_replayed_otherwise(monkeypatc
 
     class Counted(replayed_steps._Graph):
         def __init__(self, *arguments) -> None:
-            captured.append(arguments[2])
+            captured.append(arguments[2]["lr"])
             super().__init__(*arguments)
 
     monkeypatch.setattr(replayed_steps, "_Graph", Counted)

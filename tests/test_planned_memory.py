@@ -14,7 +14,7 @@ from elf.networks.building import build_network
 from elf.networks.names import feature_shape
 from elf.objectives import elf, task
 from elf.planning.counting import counts
-from elf.planning.memory import at_once, evaluation_bytes, training_bytes
+from elf.planning.memory import LIBRARY, at_once, evaluation_bytes, training_bytes
 from elf.planning.text import space
 from elf.planning.work import Sizes
 from elf.randomness import generator
@@ -101,12 +101,14 @@ def test_memory_grows_with_seeds_as_planned(name):
 def test_an_evaluation_also_holds_its_images_and_trains_all_seeds_at_once_unless_told_otherwise():
     sizes = Sizes(classes=CLASSES, train=1000, test=500, side=SIDE)
     name = "convnet-w32-d3-in"
-    data = 4 * 3 * SIDE**2 * (100 + 500)
-    assert evaluation_bytes(spec(name, 5), sizes, 100) == data + planned(name, 5, 64)
+    data = LIBRARY + 4 * 3 * SIDE**2 * (100 + 500)
+    assert evaluation_bytes(spec(name, 5, seeds_at_once="always"), sizes, 100) == data + planned(name, 5, 64)
     assert evaluation_bytes(spec(name, 5, seeds_at_once="never"), sizes, 100) == data + planned(name, 1, 64)
     assert evaluation_bytes(spec(name, 1), sizes, 100) == data + planned(name, 1, 64)
-    # A smaller set is one batch.
-    assert evaluation_bytes(spec(name, 5), sizes, 20) == data - 4 * 3 * SIDE**2 * 80 + planned(name, 5, 20)
+    # A smaller set is one batch, and few images leave a GPU room for all seeds.
+    assert evaluation_bytes(spec(name, 5), sizes, 100) == data + planned(name, 1, 64)
+    assert evaluation_bytes(spec(name, 5), sizes, 20) == data - 4 * 3 * SIDE**2 * 80 + planned(name, 1, 20)
+    assert evaluation_bytes(spec(name, 5), sizes, 10) == data - 4 * 3 * SIDE**2 * 90 + planned(name, 5, 10)
     assert evaluation_bytes(spec("torchvision:resnet18", 5), sizes, 100) is None
 
 
@@ -114,7 +116,9 @@ def test_an_evaluation_also_holds_its_images_and_trains_all_seeds_at_once_unless
 @pytest.mark.parametrize("name", [*NETWORKS, "torchvision:resnet18"])
 def test_the_plan_knows_which_networks_are_trained_at_once(name, side):
     refused = seed_batched.refusal(build(name, side=side), 64, recipe(64))
-    assert at_once(spec(name, 5), side) == (refused is None)
+    assert at_once(spec(name, 5, seeds_at_once="always"), side, 64) == (refused is None)
+    assert at_once(spec(name, 5), side, 16) == (refused is None)
+    assert not at_once(spec(name, 5), side, 64)
 
 
 def test_the_forecast_names_the_evaluation_that_takes_most(capsys, tmp_path):

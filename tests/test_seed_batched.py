@@ -351,7 +351,7 @@ def test_protocols_of_their_own_and_single_seeds_go_one_by_one(jobs, tmp_path, c
     monkeypatch.setattr(seed_batched, "train", lambda *_, **__: pytest.fail("trained at once"))
     command = jobs.evaluate(tmp_path / "frepo.parquet", {"name": "frepo"}, {"steps": 3, "warmup_steps": 1})
     place = command.index("--settings") + 1
-    command[place] = command[place].replace('"auto"', '"always"')
+    command[place] = command[place].replace('"seeds_at_once":"auto"', '"seeds_at_once":"always"')
     with caplog.at_level("INFO"):
         assert main(command) == 0
     assert "trained one after the other: its objective has a protocol of its own" in caplog.text

@@ -6,7 +6,6 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from elf.device import layout
 from elf.errors import ElfError
 
 
@@ -71,6 +70,7 @@ class FlatNetwork:
         """
         parts = parameters.split([shape.numel() for shape in self._shapes.values()])
         named = {name: part.view(shape) for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)}
-        # The views have no layout of their own, so that of the images decides how everything is computed.
-        images = images.contiguous(memory_format=layout(images.device))
+        # The views have no layout of their own, so that of the images decides how everything is computed. In this one
+        # an unroll keeps fewest maps: on a GPU it takes two thirds of the memory and a twentieth more time.
+        images = images.contiguous(memory_format=torch.channels_last)
         return functional_call(self._network.train(training), named, (images,))

@@ -19,11 +19,14 @@ MAPS_AT_ONCE = 4.5
 """The same where networks are trained at once: their maps are copied to lie side by side."""
 # Both were measured; networks differ in them, so that an estimate is off by up to two thirds.
 
+LIBRARY = 430_000_000
+"""Bytes that convolutions work in, whatever the network, measured on an H100."""
+
 
 def evaluation_bytes(spec: EvaluationSpec, sizes: Sizes, images: int) -> int | None:
     """Return about the most memory that an evaluation takes on a GPU; None where the network cannot be counted.
 
-    Of the library of convolutions and of the test images' way through the network nothing is counted.
+    Of the test images' way through the network nothing is counted.
 
     Parameters
     ----------
@@ -38,16 +41,18 @@ def evaluation_bytes(spec: EvaluationSpec, sizes: Sizes, images: int) -> int | N
         return None
     batch = min(images, spec.recipe.batch_size)
     elf = spec.objective.name == "elf"
-    networks = len(spec.seeds) if at_once(spec, sizes.side) else 1
+    networks = len(spec.seeds) if at_once(spec, sizes.side, images) else 1
     resident = NUMBER * sizes.values * (images + sizes.test)
-    return resident + training_bytes(network, batch, networks, rear_sees_features=elf)
+    return LIBRARY + resident + training_bytes(network, batch, networks, rear_sees_features=elf)
 
 
-def at_once(spec: EvaluationSpec, side: int) -> bool:
+def at_once(spec: EvaluationSpec, side: int, images: int) -> bool:
     """Return whether a GPU trains the networks of all seeds at once; see `elf.stages.evaluate`."""
     name = parse(spec.network)
     has_dropout = name.family == "torchvision" or (name.family == "vgg11" and side >= LARGE_SIDE)
-    return spec.seeds_at_once != "never" and len(spec.seeds) > 1 and spec.objective.name != "frepo" and not has_dropout
+    if spec.seeds_at_once == "never" or len(spec.seeds) == 1 or spec.objective.name == "frepo" or has_dropout:
+        return False
+    return spec.seeds_at_once == "always" or spec.is_better_at_once(images)
 
 
 def training_bytes(network: Counts, batch: int, networks: int, *, rear_sees_features: bool) -> int:
