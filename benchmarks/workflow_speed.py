@@ -72,8 +72,8 @@ def run(folder: Path, *arguments: str) -> float:
     return seconds
 
 
-def snakemake(folder: Path, *arguments: str) -> float:
-    profile = ("--profile", "profiles/local", "--config", "scale=paper")
+def snakemake(folder: Path, *arguments: str, scale: str = "paper") -> float:
+    profile = ("--profile", "profiles/local", "--config", f"scale={scale}")
     return run(folder, "snakemake", *arguments, *profile)
 
 
