@@ -89,8 +89,8 @@ def _take_gpu() -> int:
 def prepare(threads: int | None, device: torch.device) -> None:
     """Set what numbers and speed depend on; call it once, before the first computation of a process.
 
-    Denormal numbers become zero, cuDNN chooses its algorithms deterministically and without benchmarks, and
-    float32 products are computed in full float32 (no TF32), so that CPU and GPU agree up to rounding.
+    Denormal numbers become zero, algorithms on a GPU are deterministic and chosen without benchmarks, and float32
+    products are computed in full float32 (no TF32), so that CPU and GPU agree up to rounding.
 
     Parameters
     ----------
@@ -109,9 +109,10 @@ def prepare(threads: int | None, device: torch.device) -> None:
     torch.backends.cudnn.deterministic = True
     _keep_freed_memory()
     if device.type == "cuda":
-        # Sums whose order changes from run to run are an error. cuBLAS has to be told before its first use.
+        # Where an operation of some network has an order of sums that changes from run to run, the log says so.
+        # cuBLAS has to be told before its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False
         torch.cuda.init()
         if device.index is not None:

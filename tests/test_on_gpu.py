@@ -36,6 +36,8 @@ def prepared(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(replayed_steps, "STEPS_BEFORE_CAPTURE", 1)
     threads = torch.get_num_threads()
     devices.prepare(1, GPU)
+    # What only warns in a job is an error here.
+    torch.use_deterministic_algorithms(True)
     yield
     torch.cuda.set_sync_debug_mode("default")
     torch.use_deterministic_algorithms(False)
