@@ -38,6 +38,10 @@ def evaluation(ipc: int) -> Callable[[], object]:
     return partial(cases.evaluation(replace(SMALL, ipc=ipc)), 2)
 
 
+def width(channels: int) -> Callable[[], object]:
+    return partial(cases.evaluation(replace(SMALL, network=f"convnet-w{channels}-d3-in", ipc=10)), 2)
+
+
 def seeds(count: int) -> Callable[[], object]:
     def run() -> None:
         for _ in range(count):
@@ -115,14 +119,22 @@ CURVES = {
         "1 up to a batch of 256 images, then 0",
         "each image costs the same; the activations of one batch are held",
     ),
+    "width": Curve(
+        "evaluation pass, width of the network",
+        width,
+        (32, 64, 128, 256),
+        "1 while maps are most of the work, 2 when products are",
+        "1, 2 for parameters",
+        "maps grow with the width, products of convolutions with its square",
+    ),
     "seeds": Curve("evaluation, seeds one by one", seeds, (1, 2, 4, 8), "1", "0", "one network after the other"),
     "classes": Curve(
         "DM step, classes",
         dm_classes,
         (10, 100, 1000),
         "1",
-        "1",
-        "each class brings its 8 real images, which are part of the dataset here and are gathered for the step",
+        "below 1",
+        "real images come in portions; the dataset of 8 images a class and one synthetic image of each are held",
     ),
     "mtt steps": Curve(
         "MTT step, synthetic steps", unrolled_steps, (5, 10, 20), "1", "1", "the graph of every step is held"

@@ -88,7 +88,7 @@ def main() -> None:
     device = devices.pick_device(arguments.device)
     devices.prepare(1, device)
     lines = pd.DataFrame([measure(network, images, device) for network, images in CASES])
-    publish(document(lines, device), lines, arguments.folder, "gpu.md", "gpu.parquet")
+    publish(document(lines, device), lines, arguments.folder, "steps_on_gpu.md", "steps_on_gpu.parquet")
 
 
 if __name__ == "__main__":

@@ -137,6 +137,27 @@ def test_batch_normalisation_mixes_the_classes_and_instance_normalisation_does_n
         assert torch.isclose(together, alone, rtol=1e-4).item() is equal
 
 
+def test_real_images_are_drawn_when_it_is_the_turn_of_their_class():
+    dataset = random_dataset()
+    drawn = []
+
+    def real():
+        for label in range(CLASSES):
+            drawn.append(label)
+            yield dataset.images[dataset.labels == label]
+
+    seen = []
+    network = build_network("convnet-w4-d2-in", classes=CLASSES, side=SIDE, generator=stream(0))
+    network.front.register_forward_pre_hook(lambda *_: seen.append(list(drawn)))
+    synthetic = torch.randn(CLASSES * IPC, 3, SIDE, SIDE, generator=stream(2)).split(IPC)
+    draws = [augmentation.draw("none", 1, SIDE, stream(0))] * CLASSES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("elf.device.images_per_forward", lambda device: 1)
+        dm.matching_loss(network, real(), synthetic, draws, align_corners=False)
+    # When images of a class enter the network, those of later classes have not been asked for.
+    assert {tuple(labels) for labels in seen} == {tuple(range(label + 1)) for label in range(CLASSES)}
+
+
 @pytest.mark.parametrize("norm", ["in", "bn"])
 def test_loss_does_not_depend_on_the_size_of_portions(norm, monkeypatch):
     dataset = random_dataset()
@@ -286,7 +307,7 @@ def test_nan_in_a_training_image_is_found_in_the_update_that_draws_it(seed):
     lost = next(index for index in range(len(dataset.labels)) if index not in start)
     members, batches = indices_by_class(dataset), generator(seed, "distillation", "batches")
     indices = torch.arange(len(dataset.labels))
-    first = next(update for update in range(1, 61) if torch.cat(sample(indices, members, 1, batches)).eq(lost).any())
+    first = next(update for update in range(1, 61) if torch.cat([*sample(indices, members, 1, batches)]).eq(lost).any())
     dataset.images[lost] = float("nan")
     with pytest.raises(Diverged, match=f"^stopped after update {first} of 60: loss nan, images not finite") as stopped:
         distil(dataset=dataset, changes={"batch_real": 1, "iterations": 59}, seed=seed)

@@ -31,6 +31,7 @@ DOCUMENTS = [
 ]
 # What only a run makes, or a user brings along.
 MADE_LATER = {
+    "timings",
     ".venv",
     "results",
     "logs",

@@ -277,7 +277,8 @@ with Peak() as peak:
 peaks["training"] = peak.highest
 with Peak() as peak:
     real = RealImages(split.images, split.labels, split.classes)
-    sample(real.images, indices_by_class(real), 16, generator(3))
+    for batch in sample(real.images, indices_by_class(real), 16, generator(3)):
+        assert len(batch) == 16
 peaks["sampling"] = peak.highest
 print(json.dumps(peaks))
 """

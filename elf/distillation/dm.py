@@ -3,7 +3,7 @@
 Zhao & Bilen, "Dataset Condensation with Distribution Matching", as in the official code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_clas
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork, initialise
 from elf.randomness import generator
+
+ALL = 2**40
+"""More images than there are."""
 
 
 def distill(
@@ -94,8 +97,8 @@ def distill(
 
 def matching_loss(
     network: SplitNetwork,
-    real: Sequence[Tensor],
-    synthetic: Sequence[Tensor],
+    real: Iterable[Tensor],
+    synthetic: Iterable[Tensor],
     draws: Sequence[Draw],
     *,
     align_corners: bool,
@@ -104,14 +107,14 @@ def matching_loss(
 
     All classes go through the network together. With batch normalisation this is the method's definition
     (the statistics mix the classes, one forward pass for all real and one for all synthetic images); with
-    any other normalisation the images do not see each other, and the real ones pass in portions that bound
-    the memory.
+    any other normalisation the images do not see each other, and the real ones pass in portions, so that the
+    memory grows neither with their number nor with that of the classes.
 
     Parameters
     ----------
     network : SplitNetwork
         In train mode; the embedding is the flattened output of its front.
-    real, synthetic : sequences of Tensor of shape (n, 3, side, side)
+    real, synthetic : iterables of Tensor of shape (n, 3, side, side)
         The images of each class, not augmented. No gradient flows to the real ones.
     draws : sequence of Draw
         One siamese draw per class, applied to its real and to its synthetic images.
@@ -123,22 +126,29 @@ def matching_loss(
     Tensor of shape ()
     """
 
-    def augment(batches: Sequence[Tensor]) -> Tensor:
-        pairs = zip(batches, draws, strict=True)
-        return torch.cat([augmentation.apply(batch, draw, align_corners=align_corners) for batch, draw in pairs])
+    def means(pairs: Sequence[tuple[Tensor, Draw]], portion: int) -> Tensor:
+        """Return the mean embedding of each class."""
+        augmented = torch.cat([augmentation.apply(batch, draw, align_corners=align_corners) for batch, draw in pairs])
+        embeddings = torch.cat([network.front(part) for part in augmented.split(portion)]).flatten(1)
+        return torch.stack([part.mean(0) for part in embeddings.split([len(batch) for batch, _ in pairs])])
 
-    def class_means(embeddings: Tensor, batches: Sequence[Tensor]) -> Tensor:
-        parts = embeddings.flatten(1).split([len(batch) for batch in batches])
-        return torch.stack([part.mean(0) for part in parts])
-
+    portion = ALL if _mixes_images(network.front) else devices.images_per_forward(next(network.parameters()).device)
     with torch.no_grad():
-        augmented = augment(real)
-        mixed = _mixes_images(network.front)
-        portion = len(augmented) if mixed else devices.images_per_forward(augmented.device)
-        embeddings = torch.cat([network.front(part) for part in augmented.split(portion)])
-        target = class_means(embeddings, real)
-    matched = class_means(network.front(augment(synthetic)), synthetic)
+        target = torch.cat([means(group, portion) for group in _groups(zip(real, draws, strict=True), portion)])
+    matched = means(list(zip(synthetic, draws, strict=True)), ALL)
     return (target - matched).square().sum()
+
+
+def _groups(pairs: Iterable[tuple[Tensor, Draw]], images: int) -> Iterator[list[tuple[Tensor, Draw]]]:
+    """Yield classes one after the other, together as soon as they have so many images."""
+    group: list[tuple[Tensor, Draw]] = []
+    for pair in pairs:
+        group.append(pair)
+        if sum(len(batch) for batch, _ in group) >= images:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _mixes_images(front: nn.Module) -> bool:

@@ -3,7 +3,7 @@
 Zhao & Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", as in the official code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -97,7 +97,7 @@ def distill(
             torch.manual_seed(generator(seed, "distillation", "dropout", str(index)).initial_seed())
             if _batch_norms(matched):
                 seen = sample(dataset.images, members, int(settings["bn_real"]), streams["statistics"])
-                fix_statistics(matched, torch.cat(seen))
+                fix_statistics(matched, torch.cat(list(seen)))
             return matching_loss(
                 matched,
                 real,
@@ -159,8 +159,8 @@ def _batch_norms(network: nn.Module) -> list[nn.Module]:
 
 def matching_loss(
     network: nn.Module,
-    real: Sequence[Tensor],
-    synthetic: Sequence[Tensor],
+    real: Iterable[Tensor],
+    synthetic: Iterable[Tensor],
     draws: Sequence[Draw],
     *,
     distance: str,
@@ -176,7 +176,7 @@ def matching_loss(
     ----------
     network : nn.Module
         In train mode; batch normalisation as :func:`fix_statistics` leaves it.
-    real, synthetic : sequences of Tensor of shape (n, 3, side, side)
+    real, synthetic : iterables of Tensor of shape (n, 3, side, side)
         The images of each class, in the order of the class indices, not augmented.
     draws : sequence of Draw
         One siamese draw per class, applied to its real and to its synthetic images.

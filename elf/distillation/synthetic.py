@@ -1,6 +1,6 @@
 """What every distillation method takes and gives: real images in, a synthetic set out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -93,8 +93,8 @@ def _where(dataset: RealImages, mask: Tensor) -> RealImages:
     return RealImages(images, dataset.labels[mask.to(dataset.labels.device)], dataset.classes)
 
 
-def sample(images: Images, members: Sequence[Tensor], batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Draw ``batch`` distinct images of every class, all of a class that has fewer.
+def sample(images: Images, members: Sequence[Tensor], batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Draw ``batch`` distinct images of every class, all of a class that has fewer, when it is that class's turn.
 
     Parameters
     ----------
@@ -105,13 +105,13 @@ def sample(images: Images, members: Sequence[Tensor], batch: int, generator: tor
     generator : torch.Generator
         On the CPU.
 
-    Returns
-    -------
-    tuple of Tensor of shape (batch, ...)
-        One for each class.
+    Yields
+    ------
+    Tensor of shape (batch, ...)
+        One for each class, so that a method need not hold those of all.
     """
-    chosen = [own[torch.randperm(len(own), generator=generator)[:batch]] for own in members]
-    return take(images, torch.cat(chosen)).split([len(own) for own in chosen])
+    for own in members:
+        yield take(images, own[torch.randperm(len(own), generator=generator)[:batch]])
 
 
 def real_initialisation(dataset: RealImages, ipc: int, generator: torch.Generator) -> SyntheticSet:
