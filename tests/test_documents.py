@@ -32,6 +32,7 @@ DOCUMENTS = [
 # What only a run makes, or a user brings along.
 MADE_LATER = {
     "timings",
+    ".snakemake",
     ".venv",
     "results",
     "logs",
