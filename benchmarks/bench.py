@@ -115,10 +115,10 @@ def measure(case: Case, turns: int, device: str) -> dict[str, object]:
         "goal": case.goal,
         "plain_peak_bytes": seconds[-1][1],
         "our_peak_bytes": seconds[-1][3],
-        "convolution_share_of_time": profile["convolution_seconds"] / profile["seconds"],
-        "convolution_share_of_matmul_rate": profile["convolution_flops"] / profile["convolution_seconds"] / rate,
+        "product_share_of_time": profile["product_seconds"] / profile["seconds"],
+        "product_share_of_matmul_rate": profile["product_flops"] / profile["product_seconds"] / rate,
         "largest_possible_ratio": statistics.median(
-            line[0] / (profile["convolution_seconds"] / processes) for line in seconds
+            line[0] / (profile["product_seconds"] / processes) for line in seconds
         ),
         "matmul_flops_per_second": rate,
     }
@@ -137,9 +137,9 @@ one process of all threads, in turns; median of {turns} turns (lowest to highest
 work from the same weights and random draws as the published scripts do it (`benchmarks/plain/`); a test checks that
 both come out equal. Seconds are for one unit. Memory is the peak of one process above what it had after its imports.
 
-The last three columns say what there is to gain: how much of our time convolutions take, at which share of the rate of
-matrix multiplication they run, and the ratio if everything else took no time at all. Where that is below the goal, the
-goal is out of reach on such a machine with exact convolutions.
+The last three columns say what there is to gain: how much of our time products take (convolutions and those of
+matrices), at which share of the rate of matrix multiplication they run, and the ratio if everything else took no time.
+Where that is below the goal, the goal is out of reach on such a machine with exact convolutions.
 
 """
 
@@ -152,8 +152,8 @@ COLUMNS = {
     "goal": lambda line: "" if pd.isna(line["goal"]) else f"{line['goal']:g}",
     "plain (MB)": lambda line: f"{line['plain_peak_bytes'] / 1e6:.0f}",
     "ours (MB)": lambda line: f"{line['our_peak_bytes'] / 1e6:.0f}",
-    "convolutions": lambda line: f"{line['convolution_share_of_time']:.0%}",
-    "of matmul rate": lambda line: f"{line['convolution_share_of_matmul_rate']:.0%}",
+    "products": lambda line: f"{line['product_share_of_time']:.0%}",
+    "of matmul rate": lambda line: f"{line['product_share_of_matmul_rate']:.0%}",
     "at most": lambda line: f"{line['largest_possible_ratio']:.2f}",
 }
 

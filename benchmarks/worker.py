@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::cudnn_convolution", "aten::convolution_backward")
+PRODUCTS = ("mkldnn_convolution", "cudnn_convolution", "convolution_backward", "mm", "addmm")
 
 
 def resident_bytes() -> int:
@@ -45,7 +45,7 @@ def start(case: str, side: str, threads: int, name: str):
 
 
 def profiled(run, units: int) -> dict[str, float]:
-    """Return operations counted, and the seconds that convolutions and all operations took on the device."""
+    """Return operations counted, and the seconds that products (convolutions, matrices) and everything took."""
     import torch
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
@@ -64,10 +64,9 @@ def profiled(run, units: int) -> dict[str, float]:
     if on_gpu:
         # Kernels stand beside the operations that started them.
         events = {key: seconds for key, seconds in events.items() if key.startswith("aten::")}
-    convolutions = sum(events.get(name, 0.0) for name in CONVOLUTIONS)
-    by_operation = counter.get_flop_counts()["Global"]
-    flops = sum(count for operation, count in by_operation.items() if "convolution" in str(operation))
-    return {"convolution_flops": flops, "convolution_seconds": convolutions, "seconds": sum(events.values())}
+    products = sum(events.get(f"aten::{name}", 0.0) for name in PRODUCTS)
+    flops = sum(counter.get_flop_counts()["Global"].values())
+    return {"product_flops": flops, "product_seconds": products, "seconds": sum(events.values())}
 
 
 def main() -> None:

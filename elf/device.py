@@ -163,6 +163,11 @@ def layout(device: torch.device, name: str = "auto") -> torch.memory_format:
     return LAYOUTS[name]
 
 
+def multiplies_patches(maps: Tensor) -> bool:
+    """Return whether some convolutions of maps are faster as products of patches, see `elf.networks.convolution`."""
+    return maps.device.type == "cpu" and maps.is_contiguous(memory_format=torch.channels_last)
+
+
 def replays_steps(device: torch.device) -> bool:
     """Return whether steps that repeat are captured once and replayed, see :mod:`elf.replayed_steps`."""
     return device.type == "cuda"

@@ -64,7 +64,7 @@ def test_the_table_has_a_line_for_each_case():
         key: 1.0
         for key in (
             *("plain_seconds", "our_seconds", "ratio", "lowest_ratio", "highest_ratio", "plain_peak_bytes"),
-            *("our_peak_bytes", "convolution_share_of_time", "convolution_share_of_matmul_rate"),
+            *("our_peak_bytes", "product_share_of_time", "product_share_of_matmul_rate"),
             *("largest_possible_ratio", "matmul_flops_per_second"),
         )
     }

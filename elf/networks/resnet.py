@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from elf.networks.convolution import Convolution
 from elf.networks.names import LARGE_SIDE, NetworkName, feature_shape
 from elf.networks.split import SplitNetwork, normalisation
 
@@ -36,9 +37,9 @@ class BasicBlock(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int, norm: str) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            nn.Conv2d(channels_in, channels, kernel_size=3, stride=stride, padding=1, bias=False),
+            Convolution(channels_in, channels, stride=stride, bias=False),
             *normalisation(norm, channels, relu=True),
-            nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
+            Convolution(channels, channels, bias=False),
             *normalisation(norm, channels),
         )
         self.shortcut = nn.Sequential()
@@ -90,7 +91,7 @@ def build(name: NetworkName, *, classes: int, side: int) -> SplitNetwork:
 def _stem(width: int, norm: str, large: bool) -> list[nn.Module]:
     if not large:
         return [
-            nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False),
+            Convolution(3, width, bias=False),
             *normalisation(norm, width, relu=True),
         ]
     return [

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from elf.networks.convolution import Convolution
 from elf.networks.names import LARGE_SIDE, NetworkName, feature_shape
 from elf.networks.split import SplitNetwork, normalisation
 
@@ -50,7 +51,7 @@ def _layers(plan: list[int | str], channels_in: int, base: int, norm: str) -> li
             continue
         channels = entry * base
         layers += [
-            nn.Conv2d(channels_in, channels, kernel_size=3, padding=1),
+            Convolution(channels_in, channels),
             *normalisation(norm, channels, relu=True),
         ]
         channels_in = channels
