@@ -1,7 +1,7 @@
 """On a machine with a GPU: what the CPU computes, up to rounding, and always the same bits; nothing waits."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -10,7 +10,7 @@ from naive_trajectories import random_dataset
 from small_jobs import BATCH_NORM, FREPO, NETWORK, SmallJobs
 from test_seed_batched import COUNT, OBJECTIVES, Killed, MemoryCheckpoint, at_once, data, networks, one_by_one
 from test_seed_batched import recipe as short_recipe
-from test_waiting import METHODS, SentExperts
+from test_waiting import DISTILLATIONS, METHODS, SentExperts, distil
 from torch import Tensor, nn
 
 from elf import device as devices
@@ -211,41 +211,15 @@ def test_steps_are_captured_once_for_each_kind_and_replayed_otherwise(monkeypatc
 
 # --- distillation -----------------------------------------------------------------------------------------
 
-CASES = [
-    ("dm", "convnet-w4-d2-in"),
-    ("dm", "convnet-w4-d2-bn"),
-    ("dsa", "convnet-w4-d2-in"),
-    ("dsa", "convnet-w4-d2-bn"),
-    ("mtt", "convnet-w4-d2-in"),
-    ("tesla", "convnet-w4-d2-in"),
-    ("frepo", "frepoconv-w4-bn"),
-]
-
-
-def distil(method: str, network: str, device: torch.device, progress: Callable[..., None], **changes) -> Tensor:
-    distill, settings = METHODS[method]
-    real = random_dataset()
-    experts = {"experts": SentExperts()} if method in ("mtt", "tesla") else {}
-    found = distill(
-        RealImages(real.images.to(device), real.labels.to(device), real.classes),
-        settings=settings | changes,
-        ipc=2,
-        network=network,
-        seed=0,
-        progress=progress,
-        **experts,
-    )
-    return found.images.cpu()
-
 
 def ignore(*_) -> None:
     pass
 
 
-@pytest.mark.parametrize(("method", "network"), CASES)
+@pytest.mark.parametrize(("method", "network"), DISTILLATIONS)
 def test_distillations_agree_with_the_cpu_and_are_bit_equal(method, network):
     expected = distil(method, network, torch.device("cpu"), ignore)
-    found = [distil(method, network, GPU, ignore) for _ in range(3)]
+    found = [distil(method, network, GPU, ignore).cpu() for _ in range(3)]
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     torch.testing.assert_close(found[0], expected, rtol=1e-3, atol=1e-3)
     assert not torch.equal(random_dataset().images[:2], expected[:2])
@@ -281,7 +255,7 @@ def test_warped_images_and_their_gradients_are_those_of_the_cpu(category, align_
     torch.testing.assert_close(results[1], results[0], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "network"), CASES)
+@pytest.mark.parametrize(("method", "network"), DISTILLATIONS)
 def test_nothing_waits_in_a_distillation(method, network):
     # Each training on the synthetic images within DSA ends with a look at its loss.
     changes = {"iterations": 4, "outer_loop": 1} if method == "dsa" else {}

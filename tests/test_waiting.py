@@ -3,6 +3,7 @@
 There need be no GPU: `pretended_gpu` stands in for one.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -246,39 +247,48 @@ class SentExperts(FakeExperts):
         return to_device(super().snapshot(index, epoch, torch.device("cpu")), device)
 
 
-def distil(method: str, network: str, gpu: PretendedGpu, **changes) -> list[tuple[int, int]]:
-    """Return, after each update, how many waits and operations there had been."""
+DISTILLATIONS = [
+    ("dm", "convnet-w4-d2-in"),
+    ("dm", "convnet-w4-d2-bn"),
+    ("dsa", "convnet-w4-d2-in"),
+    ("dsa", "convnet-w4-d2-bn"),
+    ("mtt", "convnet-w4-d2-in"),
+    ("tesla", "convnet-w4-d2-in"),
+    ("frepo", "frepoconv-w4-bn"),
+]
+
+
+def distil(method: str, network: str, device: torch.device, progress: Callable[..., None], **changes) -> Tensor:
+    """Return the images that some updates on a device make."""
     distill, settings = METHODS[method]
-    marks = []
     real = random_dataset()
     others = {"experts": SentExperts()} if method in ("mtt", "tesla") else {}
-    distill(
-        RealImages(real.images.to(DEVICE), real.labels.to(DEVICE), real.classes),
+    return distill(
+        RealImages(real.images.to(device), real.labels.to(device), real.classes),
         settings=settings | changes,
         ipc=2,
         network=network,
         seed=0,
-        progress=lambda *_: marks.append((len(gpu.record.waits), len(gpu.record.operations))),
+        progress=progress,
         **others,
-    )
+    ).images
+
+
+def marks_of_updates(method: str, network: str, gpu: PretendedGpu, **changes) -> list[tuple[int, int]]:
+    """Return, after each update, how many waits and operations there had been."""
+    marks = []
+
+    def mark(*_) -> None:
+        marks.append((len(gpu.record.waits), len(gpu.record.operations)))
+
+    distil(method, network, DEVICE, mark, **changes)
     return marks
 
 
-@pytest.mark.parametrize(
-    ("method", "network"),
-    [
-        ("dm", "convnet-w4-d2-in"),
-        ("dm", "convnet-w4-d2-bn"),
-        ("dsa", "convnet-w4-d2-in"),
-        ("dsa", "convnet-w4-d2-bn"),
-        ("mtt", "convnet-w4-d2-in"),
-        ("tesla", "convnet-w4-d2-in"),
-        ("frepo", "frepoconv-w4-bn"),
-    ],
-)
+@pytest.mark.parametrize(("method", "network"), DISTILLATIONS)
 def test_an_update_of_a_distillation_waits_for_nothing(method, network):
     with PretendedGpu() as gpu:
-        marks = distil(method, network, gpu)
+        marks = marks_of_updates(method, network, gpu)
     assert len(marks) > 4
     # The first update comes after what happens once, the last one before the check at the end.
     found = gpu.record.waits[marks[0][0] : marks[-2][0]]
@@ -345,7 +355,9 @@ def test_a_shape_that_depends_on_numbers_is_noticed(monkeypatch):
 )
 def test_all_updates_of_a_distillation_are_the_same_operations_on_the_same_shapes(method, network, changes):
     with PretendedGpu() as gpu:
-        marks = distil(method, network, gpu, **({"augmentation": "rotate"} if method != "frepo" else {}), **changes)
+        marks = marks_of_updates(
+            method, network, gpu, **({"augmentation": "rotate"} if method != "frepo" else {}), **changes
+        )
     ends = [operations for _, operations in marks[:-1]]
     updates = [gpu.record.operations[start:end] for start, end in pairwise(ends)]
     assert len(updates) >= 3 and len(updates[0]) > 50
