@@ -24,7 +24,8 @@ from elf.networks.instance_norm import InstanceNorm
 from elf.objectives import task
 from elf.randomness import generator
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
+if not torch.cuda.is_available():
+    pytest.skip("PyTorch finds no GPU", allow_module_level=True)
 
 GPU = torch.device("cuda")
 NETWORKS = ["convnet-w4-d3-in", "convnet-w4-d3-bn", "resnet18-w2-in", "resnet18-w2-bn", "vgg11-w2-in", "vgg11-w2-bn"]
