@@ -50,9 +50,8 @@ def at_once(spec: EvaluationSpec, side: int, images: int) -> bool:
     """Return whether a GPU trains the networks of all seeds at once; see `elf.stages.evaluate`."""
     name = parse(spec.network)
     has_dropout = name.family == "torchvision" or (name.family == "vgg11" and side >= LARGE_SIDE)
-    if spec.seeds_at_once == "never" or len(spec.seeds) == 1 or spec.objective.name == "frepo" or has_dropout:
-        return False
-    return spec.seeds_at_once == "always" or spec.is_better_at_once(images)
+    can_be = spec.objective.name != "frepo" and not has_dropout
+    return can_be and spec.wants_seeds_at_once(images, on_gpu=True)
 
 
 def training_bytes(network: Counts, batch: int, networks: int, *, rear_sees_features: bool) -> int:

@@ -118,9 +118,12 @@ class EvaluationSpec(Spec):
             )
         return self
 
-    def is_better_at_once(self, images: int) -> bool:
-        """Return whether a GPU is faster if it trains the networks of all seeds at once on so many synthetic images."""
-        return len(self.seeds) > 1 and min(images, self.recipe.batch_size) <= FEW_IMAGES
+    def wants_seeds_at_once(self, images: int, *, on_gpu: bool) -> bool:
+        """Return whether the networks of all seeds are to be trained at once on so many synthetic images."""
+        if len(self.seeds) == 1 or self.seeds_at_once == "never":
+            return False
+        few = min(images, self.recipe.batch_size) <= FEW_IMAGES
+        return self.seeds_at_once == "always" or (on_gpu and few)
 
     @property
     def path(self) -> PurePosixPath:

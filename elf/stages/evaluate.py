@@ -101,10 +101,7 @@ def evaluate_at_once(
 
 def trains_at_once(spec: EvaluationSpec, count: int, targets: Tensor | None, test: Split, device: torch.device) -> bool:
     """Return whether the networks of all seeds learn at once from ``count`` images; say why not where it was wanted."""
-    wanted = spec.seeds_at_once == "always"
-    if spec.seeds_at_once == "auto":
-        wanted = device.type != "cpu" and spec.is_better_at_once(count)
-    if not wanted or len(spec.seeds) == 1:
+    if not spec.wants_seeds_at_once(count, on_gpu=device.type != "cpu"):
         return False
     reason = "its objective has a protocol of its own"
     if spec.objective.name not in PROTOCOLS:
