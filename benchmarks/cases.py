@@ -354,7 +354,7 @@ CASES = {
             "tesla",
             "step",
             partial(trajectories_plainly, gradients=plain_distillation.tesla_gradients),
-            partial(trajectories, method=tesla, more={"soft_labels": False}),
+            partial(trajectories, method=tesla, more={"soft_labels": False, "pixel_step": "derivative"}),
             replace(SIZE, ipc=5, steps=4),
         ),
     )

@@ -60,7 +60,9 @@ def unrolled_steps(steps: int) -> Callable[[], object]:
 
 
 def tesla_steps(steps: int) -> Callable[[], object]:
-    return partial(cases.trajectories(replace(SMALL, steps=steps), tesla, {"soft_labels": False}), 1)
+    return partial(
+        cases.trajectories(replace(SMALL, steps=steps), tesla, {"soft_labels": False, "pixel_step": "derivative"}), 1
+    )
 
 
 class Enough(Exception):

@@ -28,7 +28,7 @@ SIDE, CLASSES, IPC = 32, 10, 10
 WAYS = {
     "MTT, unrolled": ("mtt", {"gradient": "unrolled"}),
     "MTT, constant memory": ("mtt", {"gradient": "constant-memory"}),
-    "TESLA, soft labels": ("tesla", {"soft_labels": True}),
+    "TESLA, soft labels": ("tesla", {"soft_labels": True, "pixel_step": "derivative"}),
 }
 SETTINGS = {
     "iterations": 0,  # index of the last update

@@ -42,8 +42,16 @@ DISTILLATIONS = {
     ),
     "mtt": ("mtt", NETWORK, TRAJECTORIES | {"experts": 2}),
     "mtt, constant memory": ("mtt", NETWORK, TRAJECTORIES | {"experts": 1, "gradient": "constant-memory"}),
-    "tesla, soft labels": ("tesla", NETWORK, TRAJECTORIES | {"experts": 1, "soft_labels": True}),
-    "tesla, hard labels": ("tesla", NETWORK, TRAJECTORIES | {"experts": 1, "soft_labels": False}),
+    "tesla, soft labels": (
+        "tesla",
+        NETWORK,
+        TRAJECTORIES | {"experts": 1, "soft_labels": True, "pixel_step": "official"},
+    ),
+    "tesla, hard labels": (
+        "tesla",
+        NETWORK,
+        TRAJECTORIES | {"experts": 1, "soft_labels": False, "pixel_step": "official"},
+    ),
     "frepo": ("frepo", FREPO, POOL | {"batch_online": 7, "mirror": False}),
     "frepo, mirrored": ("frepo", FREPO, POOL | {"batch_online": 1000, "mirror": True}),
     "frepo, validated": (

@@ -32,7 +32,7 @@ DISTILLATIONS = {
     "dsa, batch norm": ("dsa", BATCH_NORM, {"iterations": 6, "outer_loop": 3, "inner_loop": 2, "batch_real": 8}),
     "mtt": ("mtt", NETWORK, TRAJECTORIES),
     "mtt, constant memory": ("mtt", NETWORK, TRAJECTORIES | {"gradient": "constant-memory"}),
-    "tesla": ("tesla", NETWORK, TRAJECTORIES | {"soft_labels": True}),
+    "tesla": ("tesla", NETWORK, TRAJECTORIES | {"soft_labels": True, "pixel_step": "official"}),
     "frepo": ("frepo", FREPO, {"iterations": 60, "batch_real": 20}),
     "dm, selected": (
         "dm",

@@ -42,7 +42,7 @@ from elf.randomness import generator
 def distil(changes=None, *, soft=True, experts=None, norm="in", **others):
     arguments = {"dataset": random_dataset(), "ipc": IPC, "seed": 0, "progress": ignore} | others
     return tesla.distill(
-        settings=SETTINGS | {"soft_labels": soft} | (changes or {}),
+        settings=SETTINGS | {"soft_labels": soft, "pixel_step": "official", "lr_img": 20.0} | (changes or {}),
         network=f"convnet-w4-d2-{norm}",
         experts=experts or FakeExperts(norm=norm),
         **arguments,
@@ -84,6 +84,51 @@ def test_step_size_gradient_has_the_closed_form_of_the_fact_sheet():
     found = ours(constant_memory, "in", update)
     torch.testing.assert_close(found.step_size, expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(found.loss, (start - step_size * total - target).square().sum() / squared)
+
+
+def pixel_gradient_of_the_official_code(start, target, images, labels, step_size, steps, norm):
+    """Its two walks as it writes them, down to the product of a number and the tuple that autograd returns."""
+    shown = [images[step.indices].requires_grad_() for step in steps]
+    augmented = [augmentation.apply(x, s.draw, align_corners=True) for x, s in zip(shown, steps, strict=True)]
+    states, summed = [start.clone().requires_grad_()], torch.zeros_like(start)
+
+    def gradient(index):
+        loss = naive_cross_entropy(naive_logits(states[index], augmented[index], norm), labels[steps[index].indices])
+        return torch.autograd.grad(loss, states[index], create_graph=True)[0]
+
+    for index in range(len(steps)):
+        found = gradient(index).detach()
+        states.append((states[-1] - step_size.item() * found).detach().requires_grad_())
+        summed += found
+    collected = torch.zeros_like(images)
+    for index, step in enumerate(steps):
+        direction = step_size.item() * (target - start) + step_size.item() ** 2 * summed
+        scalar = direction @ gradient(index) / (start - target).square().sum()
+        doubled = 2 * torch.autograd.grad(scalar, shown[index])
+        collected[step.indices] += doubled[0]
+    return collected
+
+
+@pytest.mark.parametrize("norm", ["in", "bn"])
+@settings(max_examples=6)
+@given(seed=st.integers(0, 1000), steps=st.integers(1, 4), batch=st.integers(2, COUNT), soft=st.booleans())
+def test_the_official_step_is_that_of_the_official_code(norm, seed, steps, batch, soft):
+    update = one_update(norm, seed, steps, batch, soft)
+    found, derivative = ours(tesla.official_step, norm, update), ours(constant_memory, norm, update)
+    of_theirs = pixel_gradient_of_the_official_code(**update, norm=norm)
+    torch.testing.assert_close(found.images, of_theirs, rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(derivative.images, 2 * of_theirs, rtol=1e-7, atol=1e-12)
+    assert torch.equal(found.loss, derivative.loss) and torch.equal(found.step_size, derivative.step_size)
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_twice_the_rate_with_the_official_step_is_the_derivative_bit_for_bit(soft):
+    """The scales smoke and laptop were run with the derivative: their rates were doubled when the step was halved."""
+    before = distil({"pixel_step": "derivative", "lr_img": 10.0}, soft=soft)
+    after = distil({"pixel_step": "official", "lr_img": 20.0}, soft=soft)
+    assert torch.equal(before.images, after.images) and torch.equal(before.labels, after.labels)
+    assert before.extra == after.extra
+    assert not torch.equal(before.images, distil({"lr_img": 10.0}, soft=soft).images)
 
 
 def test_images_that_several_steps_use_accumulate():
@@ -162,7 +207,8 @@ def test_two_updates_written_out_by_hand(soft):
         of_images, of_step_size = torch.autograd.grad(loss, (images, step_size))
         velocity = 0.5 * velocity + of_images
         step_size_velocity = 0.5 * step_size_velocity + of_step_size
-        images = (images - 10.0 * velocity).detach()
+        # The official step is half of the derivative.
+        images = (images - 20.0 * velocity / 2).detach()
         step_size = (step_size - 1e-4 * step_size_velocity).detach()
     torch.testing.assert_close(result.images, images, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(result.labels, labels, rtol=1e-4, atol=1e-6)

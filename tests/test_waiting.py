@@ -235,7 +235,7 @@ METHODS = {
     "dm": (dm.distill, PIXELS | {"iterations": 4}),
     "dsa": (dsa.distill, PIXELS | GRADIENTS | {"iterations": 1, "outer_loop": 3, "inner_loop": 2}),
     "mtt": (mtt.distill, SETTINGS | {"gradient": "unrolled"}),
-    "tesla": (tesla.distill, SETTINGS | {"soft_labels": True}),
+    "tesla": (tesla.distill, SETTINGS | {"soft_labels": True, "pixel_step": "official"}),
     "frepo": (frepo.distill, REGRESSION | POOL | {"iterations": 6}),
 }
 

@@ -4,11 +4,28 @@ Cui et al., "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from elf.distillation import loop
-from elf.distillation.matching import constant_memory
+from elf.distillation.matching import Matching, constant_memory
 from elf.distillation.synthetic import RealImages, SyntheticSet
 from elf.distillation.trajectories import Experts, match_experts
+
+
+def official_step(*update, **settings) -> Matching:
+    """Return loss and gradients as the official code does: that for the pixels is half of the derivative.
+
+    ``distill.py`` multiplies what ``torch.autograd.grad`` returns by two and takes the first entry. It returns a tuple,
+    which twice is a longer tuple, so that the factor 2 of the derivative of a square is lost. ``lr_img`` of its readme
+    was tuned with that. The gradient for the step size is not concerned: there the loss itself is differentiated.
+
+    Parameters and result are those of `elf.distillation.matching.constant_memory`.
+    """
+    found = constant_memory(*update, **settings)
+    return replace(found, images=found.images / 2)
+
+
+PIXEL_STEPS = {"official": official_step, "derivative": constant_memory}
 
 
 def distill(
@@ -28,10 +45,12 @@ def distill(
     Parameters
     ----------
     settings : mapping
-        As of `elf.distillation.mtt.distill` without ``gradient``, which is always that of constant memory, and
-        with ``soft_labels``: whether the labels of every update are the probabilities that the expert at the
-        end of the matched segment gives to the synthetic images as they are (not augmented); otherwise they
-        are hard.
+        As of `elf.distillation.mtt.distill` without ``gradient``, which is always that of constant memory, without
+        ``batch_norm_splits`` (the official code gives every GPU a part of the parameters, so it can have run on one
+        alone), and with ``soft_labels``: whether the labels of every update are the probabilities that the expert at
+        the end of the matched segment gives to the synthetic images as they are (not augmented); otherwise they are
+        hard. ``pixel_step``: ``official`` is what the official code subtracts, half of the derivative, see
+        :func:`official_step`; ``derivative`` is the derivative of the loss, so that half of ``lr_img`` does the same.
     dataset, ipc, network, seed, experts, progress, checkpoint, selection
         As of `elf.distillation.mtt.distill`.
 
@@ -48,7 +67,7 @@ def distill(
     """
     return match_experts(
         dataset,
-        constant_memory,
+        PIXEL_STEPS[settings["pixel_step"]],
         settings=settings,
         ipc=ipc,
         network=network,
