@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from pydantic import ValidationError
+
 from elf.config import TRAINING_RECIPES, Block, Settings
 from elf.errors import ElfError
-from elf.networks.names import NetworkName, feature_shape, matching_teacher, parse
+from elf.networks.names import NetworkName, feature_shape, matching_teacher, may_have_batch_norm, parse
 from elf.results.labels import FULL_DATA
 from elf.specs.evaluation import EvaluationSpec, Objective
+from elf.specs.expert import ExpertRecipe
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import FrepoRecipe, TrainingRecipe
@@ -72,6 +75,8 @@ class Cell:
             "epochs": evaluation.recipe.epochs,
             "batch_size": evaluation.recipe.batch_size,
             "precision": evaluation.recipe.precision,
+            "batch_norm_splits": evaluation.recipe.splits,
+            "training_variant": evaluation.training_variant,
             "seeds": len(evaluation.seeds),
         }
 
@@ -103,7 +108,7 @@ class FullDataCell:
     def columns(self) -> dict:
         """What identifies the cell in results, and how the paper labels it."""
         unused = ("paper_distill_network", "paper_teacher_network", "synthetic_variant", "distill_network", "ipc")
-        unused += ("distance", "lambda_front", "lambda_rear", "variant", "temperature", "kd_weight")
+        unused += ("distance", "lambda_front", "lambda_rear", "variant", "temperature", "kd_weight", "training_variant")
         return dict.fromkeys((*unused, "teacher_network", "teacher_epoch")) | {
             "paper_dataset": self.paper_dataset,
             "paper_eval_network": self.paper_eval_network,
@@ -116,6 +121,7 @@ class FullDataCell:
             "epochs": self.teacher.recipe.epochs,
             "batch_size": self.teacher.recipe.batch_size,
             "precision": self.teacher.recipe.precision,
+            "batch_norm_splits": self.teacher.recipe.splits,
             "seeds": 1,
         }
 
@@ -155,8 +161,9 @@ def _evaluations(
     lr = _of_method(block.lr, synthetic.method, "lr")
     for objective in (objective for entry in block.objective for objective in entry.expand()):
         protocol = "frepo-evaluation" if objective.name == "frepo" else "evaluation"
-        training = training_recipe(settings, protocol, block.dataset, synthetic.ipc, lr)
-        for paper_teacher, teacher, epoch in _teachers(block, settings, synthetic, objective, eval_network):
+        trainings = list(_trainings(block, settings, protocol, synthetic.ipc, str(network), lr))
+        teachers = _teachers(block, settings, synthetic, objective, eval_network)
+        for (paper_teacher, teacher, epoch), (training, changed) in product(teachers, trainings):
             yield Cell(
                 paper_dataset=block.dataset,
                 paper_distill_network=distill_network,
@@ -172,10 +179,38 @@ def _evaluations(
                     teacher_network=teacher,
                     teacher_epoch=epoch,
                     recipe=training,
+                    changed=changed,
                     seeds=tuple(range(settings.scale.seeds)),
                     seeds_at_once=settings.scale.seeds_at_once,
                 ),
             )
+
+
+def _trainings(
+    block: Block, settings: Settings, protocol: str, ipc: int, network: str, lr: float | None
+) -> Iterator[tuple[TrainingRecipe | FrepoRecipe, tuple[str, ...]]]:
+    """Yield the recipe for each combination of what a block changes, with the keys whose values are not the scale's."""
+    sourced = settings.recipes[protocol].sourced(block.dataset, ipc)
+    own = training_recipe(settings, protocol, block.dataset, ipc, network)
+    axes: dict[str, list] = {}
+    for key, values in block.evaluation.items():
+        values = values if isinstance(values, list) else [values]
+        if key not in sourced:
+            raise ElfError(f"evaluation: {protocol} has no {key!r}; allowed: {', '.join(sorted(sourced))}")
+        for value in values:
+            if (refusal := sourced[key].refusal(value)) is not None:
+                raise ElfError(f"evaluation.{key}: {refusal}")
+        # What a network has no use for makes no cells of its own.
+        if key in own.model_dump():
+            axes[key] = values
+    for combination in product(*axes.values()):
+        changes = dict(zip(axes, combination, strict=True)) | ({} if lr is None else {"lr": lr})
+        try:
+            recipe = type(own)(**own.model_dump() | changes)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ElfError(f"evaluation.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        yield recipe, tuple(key for key in sorted(axes) if getattr(recipe, key) != getattr(own, key))
 
 
 def _teachers(
@@ -209,24 +244,26 @@ def _synthetic(
             raise ElfError(f"recipe.{key}: {refusal}")
         sourced[key] = sourced[key].changed(value, "experiment")
     values = {key: entry.value for key, entry in sourced.items()}
+    network = str(scaled(network, settings.scale.width)) if network else None
+    unread = [key for key in values if _is_unread(key, values, network)]
     marks = [
         entry.value if isinstance(entry.value, str) else f"{key}{entry.value}"
         for key, entry in sourced.items()
-        if entry.unmarked is not None and entry.value != entry.unmarked
+        if entry.unmarked is not None and entry.value != entry.unmarked and key not in unread
     ]
     return SyntheticSpec(
         dataset=dataset,
         method=method,
         module=recipe.module_of(method),
         variant="-".join(marks) or None,
-        network=str(scaled(network, settings.scale.width)) if network else None,
+        network=network,
         ipc=ipc,
         seed=DISTILLATION_SEED,
-        recipe={key: value for key, value in values.items() if not _is_unread(key, values)},
+        recipe={key: value for key, value in values.items() if key not in unread},
     )
 
 
-def _is_unread(key: str, values: dict) -> bool:
+def _is_unread(key: str, values: dict, network: str | None) -> bool:
     """Whether a hyper-parameter changes nothing: it says how candidates are compared that nobody compares like that."""
     selection = values.get("selection", "final")
     return (
@@ -234,6 +271,7 @@ def _is_unread(key: str, values: dict) -> bool:
         or (key.startswith("validation_") and selection != "validation")
         # The constants of the dataset itself are what is used without this key.
         or (key == "constants" and values[key] == "dataset")
+        or (key == "batch_norm_splits" and (network is None or not may_have_batch_norm(network)))
     )
 
 
@@ -267,7 +305,7 @@ def _teacher_epochs(block: Block, method: str, settings: Settings) -> list[int]:
     if not named:
         raise ElfError("teacher_epoch: this key is missing; objectives other than task need it")
     epochs = list(dict.fromkeys(settings.scale.teacher_epochs.get(str(epoch), epoch) for epoch in named))
-    reached = training_recipe(settings, "teacher", block.dataset, None).epochs
+    reached = int(settings.recipes["teacher"].sourced(block.dataset)["epochs"].value)
     if max(epochs) > reached:
         raise ElfError(
             f"teacher_epoch: {max(epochs)} is asked for, but the recipe of teachers (config/recipes/teacher.yaml, "
@@ -297,14 +335,16 @@ def _teacher_network(wanted: str, network: NetworkName, side: int, width: float)
 
 def teacher_spec(settings: Settings, dataset: str, paper_dataset: str, network: str) -> TeacherSpec:
     """Return the specification of a training on all real images."""
-    recipe = training_recipe(settings, "teacher", paper_dataset, None)
+    recipe = training_recipe(settings, "teacher", paper_dataset, None, network)
     return TeacherSpec(dataset=dataset, network=network, seed=TEACHER_SEED, recipe=recipe)
 
 
 def training_recipe(
-    settings: Settings, name: str, dataset: str | None, ipc: int | None, lr: float | None = None
-) -> TrainingRecipe | FrepoRecipe:
-    """Return the hyper-parameters of a training that hold for a dataset of the paper and images per class."""
+    settings: Settings, name: str, dataset: str | None, ipc: int | None, network: str
+) -> TrainingRecipe | FrepoRecipe | ExpertRecipe:
+    """Return the hyper-parameters of a network's training that hold for a dataset of the paper and images per class."""
     values = {key: entry.value for key, entry in settings.recipes[name].sourced(dataset, ipc).items()}
-    model = FrepoRecipe if name == "frepo-evaluation" else TrainingRecipe
-    return model(**(values if lr is None else values | {"lr": lr}))
+    if not may_have_batch_norm(network):
+        values.pop("batch_norm_splits", None)
+    model = {"frepo-evaluation": FrepoRecipe, "expert": ExpertRecipe}.get(name, TrainingRecipe)
+    return model(**values)

@@ -126,6 +126,10 @@ class Block(Strict):
     lr: Rate | dict[str, Rate] | None = Field(
         default=None, description="Learning rate of the evaluation, also by method; null takes the recipe's."
     )
+    evaluation: dict[str, RecipeValue | list[RecipeValue]] = Field(
+        default={},
+        description="Hyper-parameters of the evaluation that differ from its recipe: a value, or several as an axis.",
+    )
     aligned: bool = Field(default=False, description="Whether this is evaluation with the distillation network.")
     enabled: bool = Field(default=True, description="Whether the block is part of the experiment.")
 
@@ -136,6 +140,13 @@ class Block(Strict):
             if self.full_data == bool(getattr(self, key)):
                 problem = "must be left out of a block with full_data" if self.full_data else "this key is missing"
                 raise ValueError(f"{key}: {problem}")
+        if self.full_data and self.evaluation:
+            raise ValueError("evaluation: must be left out of a block with full_data, which has the recipe of teachers")
+        if self.lr is not None and "lr" in self.evaluation:
+            raise ValueError("evaluation.lr: the block's own lr says it already; leave one of them out")
+        for key, values in self.evaluation.items():
+            if values == []:
+                raise ValueError(f"evaluation.{key}: names no value")
         return self
 
 

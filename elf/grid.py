@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from elf.cells import Cell, FullDataCell, cells_of, teacher_spec
+from elf.cells import Cell, FullDataCell, cells_of, teacher_spec, training_recipe
 from elf.config import Settings
 from elf.errors import ElfError
 from elf.finding_data import dataset_spec
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import EvaluationSpec
-from elf.specs.expert import ExpertRecipe, ExpertSpec, snapshots
+from elf.specs.expert import ExpertSpec, snapshots
 from elf.specs.features import FeaturesSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
@@ -135,8 +135,7 @@ def _add_experts(grid: Grid, settings: Settings) -> None:
     for (dataset, network, held_out), sets in buffers.items():
         read = [snapshots(int(s.recipe["max_start_epoch"]), int(s.recipe["expert_epochs"])) for s in sets]
         epochs = tuple(sorted(set().union(*read)))
-        values = settings.recipes["expert"].sourced(papers[sets[0].folder], None)
-        recipe = ExpertRecipe(**{key: entry.value for key, entry in values.items()})
+        recipe = training_recipe(settings, "expert", papers[sets[0].folder], None, network)
         if epochs[-1] > recipe.passes:
             raise ElfError(
                 f"config/recipes/expert.yaml, scale {settings.name}: epochs: found {recipe.epochs}, but "

@@ -30,8 +30,7 @@ def refusal(network: nn.Module, count: int, recipe: TrainingRecipe) -> str | Non
     if any(isinstance(module, fx.GraphModule) for module in network.modules()):
         return "it is one of torchvision's, of which nobody knows what it draws or changes"
     normalised = any(isinstance(module, _BatchNorm) for module in network.modules())
-    batches = torch.arange(count).split(recipe.batch_size)
-    if normalised and any(len(part) == 1 for batch in batches for part in batch.chunk(recipe.batch_norm_splits)):
+    if normalised and recipe.smallest_part(count) == 1:
         # PyTorch 2.14 on the CPU: where the one axis has another stride than usual, as vmap gives it, and the layouts
         # of maps and gradient differ.
         return "the gradients of a batch normalisation of a single image can be wrong"
@@ -78,7 +77,7 @@ def train(
     if (reason := refusal(networks[0], len(images), recipe)) is not None:
         raise ElfError(f"networks like this one cannot be trained at once: {reason}; train one after the other")
     for network in networks:
-        split_batch_norm(network, recipe.batch_norm_splits)
+        split_batch_norm(network, recipe.splits)
         network.train().to(memory_format=layout(images.device, recipe.memory_format))
     together = _Together(networks, objective, recipe)
     make_step = replayed(together.step, networks[0], images.device)

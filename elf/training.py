@@ -84,7 +84,7 @@ def train(
         and at the end; or if images, labels and targets differ in number.
     """
     check_lengths(images, labels, targets)
-    split_batch_norm(network, recipe.batch_norm_splits)
+    split_batch_norm(network, recipe.splits)
     network.to(memory_format=layout(images.device, recipe.memory_format))
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     momenta = empty_momenta(parameters, recipe)

@@ -37,6 +37,8 @@ def cell(method="dm", network="resnet18-in", objective="task", **changes) -> dic
         "epochs": 30,
         "batch_size": 256,
         "precision": "float32",
+        "batch_norm_splits": 1,
+        "training_variant": None,
         "aligned": False,
     }
     return key | changes

@@ -117,7 +117,8 @@ def finish_after_kills(start, kill_after, every: int = 1):
 # A ConvNet as a function of one vector, layer by layer, without torch.nn.
 
 
-def naive_logits(vector, images, norm: str):
+def naive_logits(vector, images, norm):
+    """``norm`` is ``"in"``, ``"bn"``, or a function of maps, scale and shift."""
     position = 0
 
     def take(*shape):
@@ -129,10 +130,13 @@ def naive_logits(vector, images, norm: str):
     maps, channels = images, 3
     for _ in range(DEPTH):
         maps = F.conv2d(maps, take(4, channels, 3, 3), take(4), padding=1)
-        over = (2, 3) if norm == "in" else (0, 2, 3)
-        centred = maps - maps.mean(over, keepdim=True)
-        maps = centred / (centred.square().mean(over, keepdim=True) + 1e-5).sqrt()
-        maps = (maps * take(1, 4, 1, 1) + take(1, 4, 1, 1)).clamp(min=0)
+        if callable(norm):
+            maps = norm(maps, take(1, 4, 1, 1), take(1, 4, 1, 1)).clamp(min=0)
+        else:
+            over = (2, 3) if norm == "in" else (0, 2, 3)
+            centred = maps - maps.mean(over, keepdim=True)
+            maps = centred / (centred.square().mean(over, keepdim=True) + 1e-5).sqrt()
+            maps = (maps * take(1, 4, 1, 1) + take(1, 4, 1, 1)).clamp(min=0)
         n, channels, side, _ = maps.shape
         maps = maps.reshape(n, channels, side // 2, 2, side // 2, 2).mean((3, 5))
     flat = maps.reshape(len(maps), -1)

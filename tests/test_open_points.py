@@ -23,4 +23,4 @@ def test_the_value_is_the_one_of_the_configuration(row):
 
 
 def test_all_points_are_there():
-    assert len(ROWS) == 14
+    assert len(ROWS) == 20

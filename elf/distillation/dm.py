@@ -106,7 +106,8 @@ def matching_loss(
     """Return the sum over classes of the squared distance between mean real and mean synthetic embedding.
 
     All classes go through the network together. With batch normalisation this is the method's definition
-    (the statistics mix the classes, one forward pass for all real and one for all synthetic images); with
+    (the statistics mix the classes, one forward pass for all real and one for all synthetic images, in one piece
+    also on several GPUs: ``main_DM.py`` calls ``net.module.embed``, which goes round the data parallelism); with
     any other normalisation the images do not see each other, and the real ones pass in portions, so that the
     memory grows neither with their number nor with that of the classes.
 

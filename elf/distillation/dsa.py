@@ -18,6 +18,7 @@ from elf.device import layout
 from elf.distillation import loop
 from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation, sample
 from elf.errors import ElfError
+from elf.networks.batch_norm_splits import split_batch_norm
 from elf.networks.building import build_network
 from elf.networks.split import initialise
 from elf.randomness import generator
@@ -56,7 +57,11 @@ def distill(
         SGD on the network, ``batch_real`` (real images per class and matching step, all of a class that has
         fewer), ``bn_real`` (real images per class for the statistics of batch normalisation), ``distance``
         (see :func:`matching_distance`), ``augmentation`` (DSA strategy, siamese in the matching and one draw
-        an image in the training) and ``align_corners`` (see `elf.data.augmentation.apply`).
+        an image in the training) and ``align_corners`` (see `elf.data.augmentation.apply`). A network with batch
+        normalisation also takes ``batch_norm_splits`` (1 where it is left out): into how many parts a batch is cut for
+        it in the training and for the running statistics, which come from the first part. ``distill_DSA.py`` of the ELF
+        repository calls the wrapped network (``output_real = net(img_real)``), so that several GPUs take them from the
+        first classes alone: the real images lie class by class.
     ipc : int
         Synthetic images per class; they start as distinct real images.
     network : str
@@ -84,6 +89,7 @@ def distill(
     images, velocity = start.images, torch.zeros_like(start.images)
     streams = {name: generator(seed, "distillation", name) for name in STREAMS}
     matched = build_network(network, classes=dataset.classes, side=side, generator=streams["network"])
+    split_batch_norm(matched, _splits(settings))
     matched = matched.to(device, memory_format=layout(device))
     inner_loss = torch.zeros((), device=device)
     members = indices_by_class(dataset)
@@ -151,6 +157,10 @@ def fix_statistics(network: nn.Module, images: Tensor) -> None:
         network(images)
     for layer in _batch_norms(network):
         layer.eval()
+
+
+def _splits(settings: Mapping[str, object]) -> int:
+    return int(settings.get("batch_norm_splits", 1))
 
 
 def _batch_norms(network: nn.Module) -> list[nn.Module]:
@@ -273,6 +283,7 @@ def _train(
         batch_size=settings["batch_inner"],
         lr_drop=False,
         augmentation=settings["augmentation"],
+        batch_norm_splits=_splits(settings),
     )
     losses = []
     try:

@@ -39,11 +39,13 @@ def distill(
         ``augmentation`` (DSA strategy, parameters drawn for each image), ``align_corners`` (grid convention, see
         `elf.data.augmentation.apply`), and ``gradient``: ``unrolled`` is the method; ``constant-memory`` is
         TESLA's gradient as a memory saver, **which is not the same gradient**, see
-        `elf.distillation.matching.constant_memory`.
+        `elf.distillation.matching.constant_memory`. A network with batch normalisation also takes
+        ``batch_norm_splits``: into how many parts a step's batch is cut for it (1 where it is left out). The official
+        code runs its student as ``torch.nn.DataParallel(student_net)``, with all parameters on every GPU.
     ipc : int
         Synthetic images per class; they start as distinct real images.
     network : str
-        Name of the experts' network. Batch normalisation uses the statistics of the batch.
+        Name of the experts' network. Batch normalisation uses the statistics of the batch, or of each part of it.
     seed : int
         Determines everything that is random.
     experts : Experts

@@ -13,6 +13,7 @@ from elf.distillation import loop
 from elf.distillation.matching import Gradient, Step
 from elf.distillation.synthetic import RealImages, SyntheticSet, real_initialisation
 from elf.errors import ElfError
+from elf.networks.batch_norm_splits import split_batch_norm
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork
 from elf.randomness import generator
@@ -64,6 +65,7 @@ def match_experts(
     device, side = dataset.images.device, dataset.images.shape[-1]
     # The weights are those of the experts, so those that the network is built with do not matter.
     built = build_network(network, classes=dataset.classes, side=side, generator=torch.Generator())
+    split_batch_norm(built, int(settings.get("batch_norm_splits", 1)))
     student = FlatNetwork(built.to(device))
     _check(experts, settings, network, student, soft_labels)
 

@@ -7,6 +7,9 @@ statistics of that part, and only the running statistics of the first GPU are ke
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from elf.errors import ElfError
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
@@ -33,11 +36,20 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batch_norm(network: nn.Module, splits: int) -> None:
-    """Let every batch normalisation of a network see ``splits`` parts of a batch, in place; 1 changes nothing."""
-    if splits == 1:
-        return
+    """Let every batch normalisation of a network see ``splits`` parts of a batch, in place; 1 is PyTorch's own.
+
+    Raises
+    ------
+    ElfError
+        If there is a batch normalisation of another kind than ``BatchNorm2d``, of which nobody knows how to split it.
+    """
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            # The same parameters under the same names, so that checkpoints fit either way.
-            module.__class__ = SplitBatchNorm2d
+        # The same parameters under the same names, so that checkpoints fit either way.
+        if type(module) in (nn.BatchNorm2d, SplitBatchNorm2d):
+            module.__class__ = nn.BatchNorm2d if splits == 1 else SplitBatchNorm2d
             module.splits = splits
+        elif isinstance(module, _BatchNorm) and splits > 1:
+            raise ElfError(
+                f"batch_norm_splits: found {splits}, but a {type(module).__name__} of the network only goes in one "
+                "piece; set it to 1"
+            )

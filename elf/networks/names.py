@@ -128,6 +128,12 @@ def parse(name: str) -> NetworkName:
     return NetworkName(match["family"], int(match["width"] or STANDARD_WIDTH), norm=match["norm"])
 
 
+def may_have_batch_norm(name: str | NetworkName) -> bool:
+    """Return whether a network has batch normalisation; torchvision's count as having it: their names do not say."""
+    network = parse(str(name))
+    return network.family == "torchvision" or network.norm == "bn"
+
+
 def feature_shape(name: str | NetworkName, side: int) -> tuple[int, int, int] | None:
     """Return the shape of the front's output, channels x height x width.
 

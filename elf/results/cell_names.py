@@ -28,6 +28,7 @@ def words_of(columns: Mapping) -> dict[str, tuple[str, ...]]:
         "images": [*(f"from-{name}" for name in images), *images],
         "teacher": [f"teacher-{name}" for name in teachers],
         "variant": [columns["synthetic_variant"]],
+        "training": [columns["training_variant"]],
         "definition": [columns["variant"] and f"{columns['variant']}-loss"],
         "rate": _numbered(columns, "lr", "lr"),
         "temperature": _numbered(columns, "temperature", "temperature"),

@@ -29,6 +29,8 @@ TRAINING_COLUMNS = (
     "epochs",
     "batch_size",
     "precision",
+    "batch_norm_splits",
+    "training_variant",
 )
 KEY_COLUMNS = (*SET_COLUMNS, "paper_eval_network", "eval_network", "objective", *TRAINING_COLUMNS)
 # What the paper calls the other two networks of a cell: known to the cells alone, and none of them differs by it.
@@ -55,6 +57,8 @@ OPTIONAL_COLUMNS = (
     "kd_weight",
     "batch_size",
     "precision",
+    "batch_norm_splits",
+    "training_variant",
 )
 REQUIRED_COLUMNS = (
     *(column for column in KEY_COLUMNS if column not in OPTIONAL_COLUMNS),
@@ -144,7 +148,7 @@ def gather(cells: pd.DataFrame, results: pd.DataFrame) -> list[Cell]:
         When a column is missing, an accuracy is no fraction, or a cell has two rows with the same seed.
     """
     check_results(results)
-    optional = ("synthetic_variant", *PAPER_COLUMNS, "seeds")
+    optional = ("synthetic_variant", "training_variant", *PAPER_COLUMNS, "seeds")
     cells = cells.assign(**{column: None for column in optional if column not in cells.columns})
     missing = [column for column in (*KEY_COLUMNS, "aligned") if column not in cells.columns]
     if missing:

@@ -39,6 +39,8 @@ SETTING_LABELS = {
     "epochs": "epochs",
     "batch_size": "batch",
     "precision": "precision",
+    "batch_norm_splits": "batch norm pieces",
+    "training_variant": "training",
     "variant": "definition",
     "temperature": "temperature",
     "kd_weight": "KD weight",

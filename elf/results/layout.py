@@ -157,6 +157,10 @@ def _rows(objective: str, group: list[Cell], axis: str) -> list[Row]:
         for column in ("eval_network", *TRAINING_COLUMNS)
         if any(len({cell[column] for cell in same}) > 1 for same in by_column.values())
     ]
+    # What is in the variant of a training mostly has a column of its own, which says it better.
+    said = [column for column in differing if column != "training_variant"]
+    if all(len({tuple(cell[c] for c in said) for cell in same}) == len(same) for same in by_column.values()):
+        differing = said
     rows: dict[tuple, dict[str | float, Cell]] = {}
     for cell in cells:
         rows.setdefault(tuple(cell[c] for c in differing), {})[cell[axis]] = cell

@@ -61,13 +61,15 @@ def _row(experiment: str, setting: tuple, cell: Cell) -> dict:
 def is_of_paper(cell: Cell) -> bool:
     """Whether a cell is trained as in the paper's tables.
 
-    The weights of the loss are one, its definition is the official one, and the set is no variant.
+    The weights of the loss are one, its definition is the official one, and neither set nor training
+    is a variant.
     """
     weights = (cell.key.get("lambda_front"), cell.key.get("lambda_rear"))
     return (
         all(weight in (None, 1.0) for weight in weights)
         and cell.key.get("variant") in (None, "official")
         and cell.key.get("synthetic_variant") is None
+        and cell.key.get("training_variant") is None
     )
 
 

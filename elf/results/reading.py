@@ -15,6 +15,12 @@ from elf.results.schema import RESULTS
 
 log = logging.getLogger(__name__)
 
+ONE_PIECE = 1
+"""How batch normalisation sees a batch in results that do not say it."""
+
+BEFORE_THE_CHOICE = {"precision": "float32", "batch_norm_splits": ONE_PIECE}
+"""What results that do not say it were trained with: they are older than the choice."""
+
 
 def read_results(path: Path) -> pd.DataFrame:
     """Return results, one row a seed.
@@ -31,8 +37,7 @@ def read_results(path: Path) -> pd.DataFrame:
         If the file is missing, damaged or altered, or lacks a column.
     """
     if path.suffix != ".csv" and _has_manifest(path):
-        # Results that do not say their precision are older than the choice.
-        return read_table(path, "results", RESULTS, OPTIONAL_COLUMNS)[0].to_pandas().fillna({"precision": "float32"})
+        return read_table(path, "results", RESULTS, OPTIONAL_COLUMNS)[0].to_pandas().fillna(BEFORE_THE_CHOICE)
     if not path.is_file():
         raise ElfError(f"{path}: there is no such file; name a file of results")
     try:
@@ -47,7 +52,9 @@ def read_results(path: Path) -> pd.DataFrame:
     missing = [column for column in needed if column not in frame.columns]
     if missing:
         raise ElfError(f"{path}: the column(s) {', '.join(missing)} are missing; needed are {', '.join(needed)}")
-    return frame.assign(**{column: None for column in PROVENANCE_COLUMNS if column not in frame.columns})
+    unsaid = dict.fromkeys(PROVENANCE_COLUMNS) | {"batch_norm_splits": ONE_PIECE}
+    frame = frame.assign(**{column: value for column, value in unsaid.items() if column not in frame.columns})
+    return frame.fillna({"batch_norm_splits": ONE_PIECE})
 
 
 def _has_manifest(path: Path) -> bool:

@@ -28,6 +28,8 @@ RESULTS = pyarrow.schema(
         ("epochs", pyarrow.int64()),
         ("batch_size", pyarrow.int64()),
         ("precision", pyarrow.string()),
+        ("batch_norm_splits", pyarrow.int64()),
+        ("training_variant", pyarrow.string()),
         *SHARD,
         ("shard", pyarrow.string()),
     ]

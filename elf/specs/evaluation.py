@@ -90,6 +90,8 @@ class EvaluationSpec(Spec):
         The teacher checkpoint that the features come from.
     recipe : TrainingRecipe or FrepoRecipe
         Protocol of the paper's evaluations; for the objective ``frepo`` that of FrePo.
+    changed : tuple of str
+        Hyper-parameters of it that an experiment has changed from what the scale has.
     seeds : tuple of int
         One network is trained and tested for each.
     seeds_at_once : {"auto", "always", "never"}
@@ -107,6 +109,7 @@ class EvaluationSpec(Spec):
         Annotated[TrainingRecipe, Tag("TrainingRecipe")] | Annotated[FrepoRecipe, Tag("FrepoRecipe")],
         Discriminator(_recipe_kind),
     ]
+    changed: tuple[str, ...] = ()
     seeds: tuple[int, ...] = Field(min_length=1)
     seeds_at_once: Literal["auto", "always", "never"] = "auto"
 
@@ -126,14 +129,23 @@ class EvaluationSpec(Spec):
         return self.seeds_at_once == "always" or (on_gpu and few)
 
     @property
+    def training_variant(self) -> str | None:
+        """What tells the training from that of the scale, but for its learning rate, which every path and row has."""
+        values = {key: getattr(self.recipe, key) for key in self.changed if key != "lr"}
+        marks = (f"{key}-{value}" if isinstance(value, str) else f"{key}{value:g}" for key, value in values.items())
+        return "-".join(marks) or None
+
+    @property
     def path(self) -> PurePosixPath:
         """Where the shard lies below the results folder."""
         parts = [self.objective.slug]
         if self.objective.needs_teacher:
             parts.append(f"{self.teacher_network}-epoch{self.teacher_epoch}")
         parts.append(f"lr{self.recipe.lr:g}")
-        if self.recipe.precision != "float32":
+        if self.recipe.precision != "float32" and "precision" not in self.changed:
             parts.append(self.recipe.precision)
+        if self.training_variant is not None:
+            parts.append(self.training_variant)
         shard = f"seeds{self.seeds[0]}-{self.seeds[-1]}.parquet"
         # ':' of torchvision's names would be awkward in file names.
         network = self.network.replace(":", "-")

@@ -1,8 +1,9 @@
 """How a network is trained: shared by evaluations, teachers and expert trajectories; and FrePo's own way."""
 
-from typing import Literal, Self
+import math
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from elf.specs.base import Spec
 
@@ -26,8 +27,9 @@ class TrainingRecipe(Spec):
         The optimiser is rebuilt at that moment, which resets its momentum.
     augmentation : str
         DSA strategy, or ``"none"``.
-    batch_norm_splits : int
-        Into how many parts a batch is cut for the statistics of batch normalisation; the official runs have 4.
+    batch_norm_splits : int or None
+        Into how many parts a batch is cut for the statistics of batch normalisation; the official runs have 4. None
+        for a network without, whose specification has no such setting.
     precision : {"float32", "bfloat16"}
         ``bfloat16`` computes the forward pass and the loss in automatic mixed precision. Parameters, their gradients
         and their updates are float32 either way.
@@ -44,9 +46,27 @@ class TrainingRecipe(Spec):
     batch_size: int = Field(ge=1)
     lr_drop: bool
     augmentation: Literal["color_crop_cutout_flip_scale_rotate", "none"]
-    batch_norm_splits: int = Field(default=1, ge=1)
+    batch_norm_splits: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+
+    @model_serializer(mode="wrap")
+    def _without_what_does_not_apply(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = dump(self)
+        if values["batch_norm_splits"] is None:
+            del values["batch_norm_splits"]
+        return values
+
+    @property
+    def splits(self) -> int:
+        """Parts of a batch that batch normalisation sees one by one; 1 also where there is none."""
+        return self.batch_norm_splits or 1
+
+    def smallest_part(self, images: int) -> int:
+        """Return the fewest images that a batch normalisation sees together in a training on ``images``."""
+        batches = {min(self.batch_size, images), images % self.batch_size or self.batch_size}
+        # Parts are cut as by torch.chunk: all as large as the first, but for the last.
+        return min(batch % part or part for batch in batches for part in [math.ceil(batch / self.splits)])
 
     @property
     def passes(self) -> int:
@@ -98,6 +118,11 @@ class FrepoRecipe(Spec):
     def epochs(self) -> None:
         """Not what this protocol counts."""
         return None
+
+    @property
+    def splits(self) -> int:
+        """Parts of a batch that batch normalisation sees one by one: this protocol has the whole batch."""
+        return 1
 
     @property
     def precision(self) -> str:

@@ -87,6 +87,8 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
         "epochs": spec.recipe.epochs,
         "batch_size": spec.recipe.batch_size,
         "precision": spec.recipe.precision,
+        "batch_norm_splits": spec.recipe.splits,
+        "training_variant": spec.training_variant,
     }
 
 
@@ -128,6 +130,7 @@ def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], 
             "epochs": spec.recipe.epochs,
             "batch_size": spec.recipe.batch_size,
             "precision": spec.recipe.precision,
+            "batch_norm_splits": spec.recipe.splits,
             "seed": spec.seed,
             "accuracy": manifest["spec"]["test_accuracy"],
             "train_seconds": measured["wall_seconds"],

@@ -4,10 +4,12 @@ import argparse
 import importlib
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
+from elf.cells import Cell
 from elf.results.reading import cells_as_found, mismatch, read_results, scale_of
 from elf.results.schema import RESULTS
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
@@ -32,6 +34,7 @@ def about(plan: Plan, experiment: str) -> dict:
         f"{precision} stands in for float32 in the training of {trained}"
         for trained, precision in _reduced(plan).items()
     ]
+    stand_ins += _changed(plan, experiment)
     return {
         "title": title(plan, experiment),
         "scale": scale.description,
@@ -41,6 +44,16 @@ def about(plan: Plan, experiment: str) -> dict:
         "gains": config.gains,
         "bold": config.bold,
     }
+
+
+def _changed(plan: Plan, experiment: str) -> list[str]:
+    """Return what an experiment trains evaluation networks with instead of what the scale has."""
+    trained = [cell.evaluation for cell in plan.grid.cells[experiment] if isinstance(cell, Cell)]
+    found = Counter(f"{key} {getattr(spec.recipe, key)}" for spec in trained for key in spec.changed)
+    return [
+        f"{text} stands in for the scale's value in the training of {count} of {len(trained)} cells"
+        for text, count in found.items()
+    ]
 
 
 def _reduced(plan: Plan) -> dict[str, str]:
