@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -218,6 +219,18 @@ def test_trainings_count_passes_batches_and_tests():
     assert work.training(network, 60, recipe) == found * (9 / 4)
     teacher = TeacherSpec(dataset="x", network="convnet-w4-d3-in", seed=0, recipe=recipe)
     assert work.teacher_work(teacher, SIZES, {2, 4}).flops == found.flops + 2 * SIZES.test * network.forward
+
+
+@pytest.mark.parametrize("name", ["convnet-w4-d3-bn", "resnet18-w4-bn", "vgg11-w4-bn", "resnet18-w4-in"])
+def test_further_parts_of_batch_norms_cost_calls_alone(name):
+    network = counts(name, classes=3, side=32)
+    assert network.batch_norms == sum(isinstance(layer, nn.BatchNorm2d) for layer in built(name, 3).modules())
+    one, four = (
+        work.training(network, 60, TrainingRecipe(epochs=2, batch_size=25, batch_norm_splits=splits, **TRAINING))
+        for splits in (1, 4)
+    )
+    extra = 2 * 3 * 3 * network.batch_norms * 3 * work.CALLS_OF_A_PART
+    assert (four.flops, four.values) == (one.flops, one.values) and four.calls == pytest.approx(one.calls + extra)
 
 
 def test_what_is_not_known_has_no_work():

@@ -27,10 +27,10 @@ NETWORKS = ["convnet-w32-d3-in", "convnet-w32-d3-bn", "resnet18-w8-in", "resnet1
 FACTOR = 5 / 3
 
 
-def recipe(batch: int) -> TrainingRecipe:
+def recipe(batch: int, splits: int | None = None) -> TrainingRecipe:
     return TrainingRecipe(
         epochs=1, final_pass=False, lr=0.01, momentum=0.9, weight_decay=5e-4, batch_size=batch, lr_drop=False,
-        augmentation="none",
+        augmentation="none", batch_norm_splits=splits,
     )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def build(network: str, seed: int = 0, side: int = SIDE):
     return build_network(network, classes=CLASSES, side=side, generator=generator(seed, "weights"))
 
 
-def measured(name: str, networks: int, batch: int, objective: str = "task") -> int:
+def measured(name: str, networks: int, batch: int, objective: str = "task", splits: int | None = None) -> int:
     """Return the most bytes that were alive besides the data."""
     images = torch.randn(2 * batch, 3, SIDE, SIDE, generator=generator(0, "images"))
     labels = torch.arange(2 * batch) % CLASSES
@@ -57,10 +57,10 @@ def measured(name: str, networks: int, batch: int, objective: str = "task") -> i
         built = [build(name, seed) for seed in seeds]
         if networks == 1:
             own = {key: generator(0, key) for key in ("order_generator", "augmentation_generator")}
-            training.train(built[0], images, labels, recipe(batch), **own, **given)
+            training.train(built[0], images, labels, recipe(batch, splits), **own, **given)
         else:
             streams = {f"{key}_generators": [generator(s, key) for s in seeds] for key in ("order", "augmentation")}
-            seed_batched.train(built, images, labels, recipe(batch), seeds=seeds, **streams, **given)
+            seed_batched.train(built, images, labels, recipe(batch, splits), seeds=seeds, **streams, **given)
     return live.peak
 
 
@@ -89,6 +89,22 @@ def test_maps_are_those_of_the_convolutions(name, side):
 def test_the_planned_memory_is_near_the_measured_one(name, objective, networks):
     needed = measured(name, networks, 48, objective)
     assert needed / FACTOR < planned(name, networks, 48, objective) < needed * FACTOR
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name.endswith("bn")])
+def test_batch_norms_in_parts_take_no_more(name, networks):
+    assert 0.8 < measured(name, networks, 32, splits=4) / measured(name, networks, 32) < 1.05
+
+
+def test_seeds_are_planned_at_once_only_where_they_can_be():
+    """CIFAR-10 with one image per class in four parts has a part of one image."""
+    for network in ("convnet-w32-d3-bn", "resnet18-w8-bn", "convnet-w32-d3-in"):
+        for images in (8, 10):
+            own = spec(network, 5).model_copy(update={"recipe": recipe(256, 4)})
+            refused = seed_batched.refusal(build(network), images, own.recipe) is not None
+            assert at_once(own, SIDE, images) == (not refused)
+            assert refused == (images == 10 and network.endswith("bn"))
 
 
 @pytest.mark.parametrize("name", ["resnet18-w8-bn", "convnet-w32-d3-in"])

@@ -52,6 +52,8 @@ class Part:
         Layers that are counted.
     maps : int
         Numbers of the maps of all convolutions, for one image.
+    batch_norms : int
+        Batch normalisations.
     """
 
     parameters: int
@@ -61,6 +63,7 @@ class Part:
     first: int
     layers: int
     maps: int
+    batch_norms: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ class Counts:
     def layers(self) -> int:
         """Convolutions and linear layers."""
         return self.front.layers + self.rear.layers
+
+    @property
+    def batch_norms(self) -> int:
+        """Batch normalisations."""
+        return self.front.batch_norms + self.rear.batch_norms
 
 
 @cache
@@ -142,6 +150,8 @@ def _part(layers: Sequence[Layer], values: int) -> Part:
         first=counted[0].flops,
         layers=len(counted),
         maps=sum(layer.maps for layer in layers),
+        # Instance normalisations have no running statistics.
+        batch_norms=sum(layer.buffers > 0 for layer in layers),
     )
 
 

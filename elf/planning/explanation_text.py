@@ -29,7 +29,7 @@ SHOWN_COLUMNS = {
     "evaluated": ("paper_eval_network", "eval_network"),
     "objective": ("objective", "distance", "lambda_front", "lambda_rear", "variant", "temperature", "kd_weight"),
     "teacher": ("paper_teacher_network", "teacher_network", "teacher_epoch"),
-    "training": ("lr", "epochs", "batch_size", "seeds"),
+    "training": ("lr", "epochs", "batch_size", "batch_norm_splits", "training_variant", "seeds"),
 }
 
 

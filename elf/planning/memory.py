@@ -1,6 +1,6 @@
 """How much memory of a device an evaluation takes, from its specification alone."""
 
-from elf.networks.names import LARGE_SIDE, parse
+from elf.networks.names import LARGE_SIDE, may_have_batch_norm, parse
 from elf.planning.counting import Counts, counts
 from elf.planning.work import Sizes
 from elf.specs.evaluation import EvaluationSpec
@@ -17,7 +17,8 @@ MAPS_ALONE = 2.5
 """Maps that are alive at the busiest moment of a step, as a multiple of those of all convolutions."""
 MAPS_AT_ONCE = 4.5
 """The same where networks are trained at once: their maps are copied to lie side by side."""
-# Both were measured; networks differ in them, so that an estimate is off by up to two thirds.
+# Both were measured; networks differ in them, so that an estimate is off by up to two thirds. Batch normalisation in
+# parts takes no more: what it copies is gone before the busiest moment.
 
 LIBRARY = 430_000_000
 """Bytes that convolutions work in, whatever the network, measured on an H100."""
@@ -51,6 +52,8 @@ def at_once(spec: EvaluationSpec, side: int, images: int) -> bool:
     name = parse(spec.network)
     has_dropout = name.family == "torchvision" or (name.family == "vgg11" and side >= LARGE_SIDE)
     can_be = spec.objective.name != "frepo" and not has_dropout
+    if can_be and may_have_batch_norm(name):
+        can_be = spec.recipe.smallest_part(images) > 1
     return can_be and spec.wants_seeds_at_once(images, on_gpu=True)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from elf.cells import Cell, FullDataCell
+from elf.cells import Cell, FullDataCell, training_recipe
 from elf.config import Settings
 from elf.specs.base import canonical_json
 from elf.stages.plan import Plan
@@ -21,10 +21,12 @@ def recipes_of(settings: Settings, cell: Cell | FullDataCell) -> dict[str, list[
     protocol = "frepo-evaluation" if evaluation.objective.name == "frepo" else "evaluation"
     found = {"synthetic images": _lines(settings, synthetic.method, dataset, synthetic.ipc, synthetic.recipe)}
     if "experts" in synthetic.recipe:
-        found["experts"] = _lines(settings, "expert", dataset, None)
+        experts = training_recipe(settings, "expert", dataset, None, synthetic.network)
+        found["experts"] = _lines(settings, "expert", dataset, None, _values(experts))
     found["evaluation"] = _lines(settings, protocol, dataset, synthetic.ipc, _values(evaluation.recipe))
     if evaluation.objective.needs_teacher:
-        found["teacher"] = _lines(settings, "teacher", dataset, None)
+        teacher = training_recipe(settings, "teacher", dataset, None, evaluation.teacher_network)
+        found["teacher"] = _lines(settings, "teacher", dataset, None, _values(teacher))
     return found
 
 
