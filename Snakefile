@@ -10,9 +10,7 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-configfile: "config/config.yaml"
-
-
+# Reads config/config.yaml, which lies beside this file wherever Snakemake was started.
 include: "rules/common.smk"
 
 
@@ -68,3 +66,7 @@ rule all:
         rules.all_figures.input,
         rules.verdicts.input,
         rules.report.input,
+
+
+# All rules are known by now: what is said and looked at before the first job.
+include: "rules/start.smk"
