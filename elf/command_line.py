@@ -57,7 +57,7 @@ def started_by(arguments: Namespace) -> Started:
     resources = [arguments.default_resources or {}, *(arguments.set_resources or {}).values()]
     return Started(
         targets=tuple(arguments.targets),
-        executor=arguments.executor,
+        executor=arguments.executor or "local",
         dry_run=bool(arguments.dryrun),
         partitions=tuple(dict.fromkeys(name for mapping in resources for name in _partitions(mapping))),
     )

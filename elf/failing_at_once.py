@@ -115,4 +115,5 @@ def _last_line(text: str) -> str:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     errors = [line for line in lines if re.search(r"\berror:|not found|denied|No such file|[Qq]uota|No space", line)]
     said = [line for line in lines if line and not NOISE.match(line)]
-    return next(reversed(errors or said), "")
+    # Of the message of sbatch, the end of a quotation is left.
+    return next(reversed(errors or said), "").rstrip("'.")
