@@ -1,7 +1,7 @@
 # The whole study: from real images to tables, figures and a report.
 #
 #   snakemake --profile profiles/local                       everything at the scale of config/config.yaml
-#   snakemake --profile slurm all_tables                     on a cluster; also slurm-gpu4 and workstation
+#   snakemake --profile slurm all_tables                     the paper on a cluster; also slurm-gpu4 and workstation
 #   snakemake --profile profiles/local table05 figure3       some of it
 #   snakemake --profile profiles/local --config scale=laptop another scale
 

@@ -1,4 +1,4 @@
-"""Jobs of a kind that all fail within seconds: the run ends with one line, before each uses up its retries.
+"""Jobs of a kind that all fail as soon as they start: the run ends with one line, before each uses up its retries.
 
 A missing interpreter, a full quota, a folder that cannot be written to or a partition that refuses jobs is not cured by
 another attempt with more memory and more time.
@@ -13,10 +13,13 @@ from pathlib import Path
 
 FAILURES = 3
 """So many in a row, none of which has succeeded before, end the run."""
-AT_ONCE = 60.0
-"""Seconds; on a node, two Snakemakes start before a job does."""
-KILLED = re.compile(r"Signals\.SIG|exit (?:status|code):? (?:130|137|143)\b|oom.kill|\bKilled\b|CANCELLED|DUE TO")
-"""What logs say of a job that was killed: another attempt may do better."""
+AT_ONCE = 120.0
+"""Seconds; on a node, two Snakemakes start before a job, and that loads its libraries over the network."""
+PASSING = re.compile(
+    r"Signals\.SIG|exit (?:status|code):? (?:130|137|143)\b|oom.kill|\b(?:Killed|Terminated|CANCELLED|interrupted)\b|"
+    r"DUE TO|before the job's time limit"
+)
+"""What logs say of a job that was killed or has stopped before it was: another attempt may do better."""
 NOISE = re.compile(
     r"\s*(\(|\[|Trying to restart|Finished|Exiting|Complete log|Shutting down|at least one|srun: )", re.I
 )
@@ -41,6 +44,7 @@ class FailingAtOnce(logging.Handler):
         self._failures: dict[str, int] = {}
         self._said = ""
         self._ended = False
+        self._longest = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note what Snakemake says of a job: that it starts, has failed or has finished."""
@@ -62,8 +66,10 @@ class FailingAtOnce(logging.Handler):
 
     def _failed(self, job: int, kind: str, message: str, logs: list[str]) -> None:
         texts = [_text(Path(_bare(log))) for log in logs]
-        if KILLED.search("\n".join([message, self._said, *texts])) or not self._at_once(job, logs):
+        seconds = self._seconds(job, logs)
+        if PASSING.search("\n".join([message, self._said, *texts])) or seconds is None or seconds > AT_ONCE:
             return
+        self._longest = max(self._longest, seconds)
         self._failures[kind] = self._failures.get(kind, 0) + 1
         if self._failures[kind] >= FAILURES and not self._ended:
             self._ended = True
@@ -71,17 +77,15 @@ class FailingAtOnce(logging.Handler):
             reasons = [_last_line(text) for text in (*texts, message, self._said)]
             reason = next(filter(None, reasons), "their logs say nothing")
             self._end(
-                f"{FAILURES} attempts at {kind} failed within seconds, and none has succeeded: stopping, because more "
-                f"would fail alike. The last: {reason}"
+                f"{FAILURES} attempts at {kind} failed, each within {self._longest:.0f} s, and none has succeeded: "
+                f"stopping, because more would fail alike. The last: {reason}"
             )
 
-    def _at_once(self, job: int, logs: list[str]) -> bool:
+    def _seconds(self, job: int, logs: list[str]) -> float | None:
         number = next((found[1] for log in logs if (found := re.search(r"/(\d+)\.log$", log))), None)
         if number is not None:
-            seconds = self._ran(number)
-        else:
-            seconds = time.monotonic() - self._started.get(job, time.monotonic())
-        return seconds is not None and seconds <= AT_ONCE
+            return self._ran(number)
+        return time.monotonic() - self._started.get(job, time.monotonic())
 
 
 def seconds_in_slurm(number: str) -> float | None:

@@ -58,7 +58,7 @@ def test_the_run_ends_once_with_the_reason_of_the_last_failure(log):
     for _ in range(3):
         run.fail("evaluate", log)
     (reason,) = run.reasons
-    assert reason.startswith(f"{FAILURES} attempts at evaluate failed within seconds, and none has succeeded: stopping")
+    assert reason.startswith(f"{FAILURES} attempts at evaluate failed, each within 0 s, and none has succeeded: ")
     assert reason.endswith("elf evaluate: error: x.part: cannot be written: no space is left for x")
     assert "\n" not in reason
 
@@ -128,6 +128,7 @@ def test_a_submission_that_is_refused_counts(tmp_path):
         "Command '...' died with <Signals.SIGKILL: 9>.",
         "Command '...' returned non-zero exit status 137.",
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0.",
+        "elf distill: error: stopped 30 s before the job's time limit, with everything saved in x",
         "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
     ],
 )

@@ -25,7 +25,8 @@ a mistake ends as one line that names the file, the key, what was found and what
 
 What holds for a run is put together in this order:
 
-1. `config/config.yaml` names the scale; `--config scale=NAME` behind a Snakemake command overrides it.
+1. `config/config.yaml` names the scale; profiles for GPUs override it by that of `config/gpus.yaml`, and `--config
+   scale=NAME` behind a Snakemake command overrides both.
 2. The scale, `config/scales/NAME.yaml`, says which experiments are made, with which methods, on which data.
 3. Each experiment is the union of its blocks, and each block the product of its lists. `changes` of the scale are
    merged into it: mappings key by key, everything else replaced.
@@ -62,7 +63,7 @@ class ConfigurationFile:
 
 
 FILES = (
-    ConfigurationFile("config/config.yaml", Top, "config", "Which scale is run."),
+    ConfigurationFile("config/config.yaml", Top, "config", "Which scale is run; likewise `config/gpus.yaml`."),
     ConfigurationFile("config/scales/*.yaml", Scale, "scale"),
     ConfigurationFile("config/experiments/*.yaml", Experiment, "experiment"),
     ConfigurationFile("config/recipes/*.yaml", Recipe, "recipe"),
