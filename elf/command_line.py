@@ -107,4 +107,4 @@ def _program() -> list[str]:
     if called.name != "snakemake":
         return [sys.executable, "-m", "snakemake"]
     found = shutil.which("snakemake")
-    return ["snakemake" if found and os.path.samefile(found, called) else str(called)]
+    return ["snakemake" if found and called.exists() and os.path.samefile(found, called) else str(called)]

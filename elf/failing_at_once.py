@@ -20,9 +20,9 @@ PASSING = re.compile(
     r"DUE TO|before the job's time limit"
 )
 """What logs say of a job that was killed or has stopped before it was: another attempt may do better."""
-NOISE = re.compile(
-    r"\s*(\(|\[|Trying to restart|Finished|Exiting|Complete log|Shutting down|at least one|srun: )", re.I
-)
+ERROR = re.compile(r"error|fatal|fault|not found|denied|no such|quota|no space|cannot|illegal", re.IGNORECASE)
+OF_SNAKEMAKE = re.compile(r"\s*(?:Error in (?:rule|group)|WorkflowError|RuleException|At least one job|error in log)")
+"""Snakemake says these of every failure, whatever its reason."""
 
 
 class FailingAtOnce(logging.Handler):
@@ -65,17 +65,18 @@ class FailingAtOnce(logging.Handler):
             self._said += record.getMessage()
 
     def _failed(self, job: int, kind: str, message: str, logs: list[str]) -> None:
-        texts = [_text(Path(_bare(log))) for log in logs]
+        # The job's own log says more than that of SLURM, and that more than Snakemake.
+        texts = [*(_text(Path(_bare(log))) for log in logs), message, self._said]
+        self._said = ""
+        reason = next(filter(None, map(_last_error, texts)), None)
         seconds = self._seconds(job, logs)
-        if PASSING.search("\n".join([message, self._said, *texts])) or seconds is None or seconds > AT_ONCE:
+        # A process that was killed leaves no word.
+        if reason is None or PASSING.search("\n".join(texts)) or seconds is None or seconds > AT_ONCE:
             return
         self._longest = max(self._longest, seconds)
         self._failures[kind] = self._failures.get(kind, 0) + 1
         if self._failures[kind] >= FAILURES and not self._ended:
             self._ended = True
-            # The job's own log says more than that of SLURM, and that more than Snakemake.
-            reasons = [_last_line(text) for text in (*texts, message, self._said)]
-            reason = next(filter(None, reasons), "their logs say nothing")
             self._end(
                 f"{FAILURES} attempts at {kind} failed, each within {self._longest:.0f} s, and none has succeeded: "
                 f"stopping, because more would fail alike. The last: {reason}"
@@ -115,9 +116,8 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _last_line(text: str) -> str:
+def _last_error(text: str) -> str | None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    errors = [line for line in lines if re.search(r"\berror:|not found|denied|No such file|[Qq]uota|No space", line)]
-    said = [line for line in lines if line and not NOISE.match(line)]
+    errors = [line for line in lines if ERROR.search(line) and not OF_SNAKEMAKE.match(line)]
     # Of the message of sbatch, the end of a quotation is left.
-    return next(reversed(errors or said), "").rstrip("'.")
+    return errors[-1].rstrip("'.") if errors else None

@@ -29,7 +29,7 @@ PYTHON_FOLDER = shlex.quote(str(Path(sys.executable).parent))
 OWN_GPU = int("gpu" in workflow.resource_settings.resources)
 EXPORTED = f'PATH={PYTHON_FOLDER}:"$PATH" {STARTED_BY}={this_process()} ELF_OWN_GPU={OWN_GPU}'
 # Started in another folder, jobs find the code and the configuration all the same; results are in that folder.
-ELSEWHERE = Path.cwd() != PROJECT
+ELSEWHERE = not PROJECT.samefile(Path.cwd())
 if ELSEWHERE:
     CONFIG = shlex.quote(str(PROJECT / "config"))
     EXPORTED += f" PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(PROJECT))} ELF_CONFIG={CONFIG}"

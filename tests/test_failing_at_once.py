@@ -143,6 +143,14 @@ def test_what_was_killed_may_do_better_next_time(said, log):
     assert len(run.reasons) == 1
 
 
+def test_a_process_that_leaves_no_word_was_killed(log):
+    log.write_text("loading\nepoch 3 of 10\n")
+    run = Run()
+    for _ in range(3 * FAILURES):
+        run.fail("distill", log, said="Error in rule distill")
+    assert run.reasons == []
+
+
 @pytest.mark.parametrize(
     ("printed", "seconds"),
     [("0:07", 7), ("12:34", 754), ("1:00:01", 3601), ("2-03:00:00", 183600), ("", None), ("INVALID", None)],
