@@ -176,7 +176,7 @@ def test_a_gpu_that_may_not_be_used_is_not_seen(monkeypatch):
 
 
 def test_an_interpreter_with_a_space_is_refused_on_a_cluster_only(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "executable", "/home/me/my project/.venv/bin/python")
+    monkeypatch.setattr(sys, "executable", "/opt/my project/.venv/bin/python")
     starting.check_start(Started(), [tmp_path / "results"])
     with pytest.raises(ElfError, match=r"my project/\.venv/bin/python'.*has a space"):
         starting.check_start(Started(executor="slurm"), [])
