@@ -15,11 +15,12 @@ from snakemake.settings.types import ConfigSettings
 from snakemake.utils import update_config
 
 from elf import opening, starting
+from elf.cli import main
 from elf.command_line import Started, started, started_by, with_targets
 from elf.errors import ElfError
 from elf.near_misses import nearest
 from elf.scales_here import CLAIMS, scale_meant
-from elf.stages.plan import Plan, make_plan, scale_said
+from elf.stages.plan import Plan, arguments_of_scale, make_plan, scale_said
 from elf.start import check_target
 
 ON_GPUS = ("slurm", "slurm-gpu4", "workstation")
@@ -264,3 +265,33 @@ def test_of_several_results_without_a_run_none_is_preferred(folder):
     folder("paper")
     line = "scale smoke: that of config.yaml; there are results of laptop, paper, too (--scale)"
     assert folder.meant() == ("smoke", [line])
+
+
+def test_commands_show_the_scale_that_was_run_last_and_find_the_configuration_from_anywhere(
+    folder, tmp_path, monkeypatch, capsys
+):
+    folder("laptop", 1000)
+    folder("smoke", 500)
+    monkeypatch.chdir(tmp_path)
+    assert main(["settings"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "scale laptop: run last here; there are results of smoke, too (--scale)\n"
+    assert "datasets/cifar10" in printed.out
+    assert main(["settings", "--scale", "smoke"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and "datasets/digits" in printed.out
+
+
+def test_the_configuration_is_that_of_the_folder_or_the_one_that_is_named(tmp_path, monkeypatch):
+    def used() -> Path:
+        return arguments_of_scale("plan", "test").parse_args([]).config
+
+    monkeypatch.delenv("ELF_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert used() == PROJECT / "config"
+    (tmp_path / "config").mkdir()
+    assert used() == PROJECT / "config"
+    (tmp_path / "config" / "config.yaml").touch()
+    assert used() == Path("config")
+    monkeypatch.setenv("ELF_CONFIG", "/elsewhere/config")
+    assert used() == Path("/elsewhere/config")
