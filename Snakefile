@@ -1,7 +1,7 @@
 # The whole study: from real images to tables, figures and a report.
 #
 #   snakemake --profile profiles/local                       everything at the scale of config/config.yaml
-#   snakemake --profile slurm all_tables                     on a cluster; also slurm-gpu4 and workstation
+#   snakemake --profile slurm all_tables                     the paper on a cluster; also slurm-gpu4 and workstation
 #   snakemake --profile profiles/local table05 figure3       some of it
 #   snakemake --profile profiles/local --config scale=laptop another scale
 
@@ -10,9 +10,7 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-configfile: "config/config.yaml"
-
-
+# Reads config/config.yaml, which lies beside this file wherever Snakemake was started.
 include: "rules/common.smk"
 
 
@@ -68,3 +66,7 @@ rule all:
         rules.all_figures.input,
         rules.verdicts.input,
         rules.report.input,
+
+
+# All rules are known by now: what is said and looked at before the first job.
+include: "rules/start.smk"

@@ -21,10 +21,11 @@ import psutil
 from elf import leftovers
 from elf.errors import ElfError
 from elf.files import cannot_write
+from elf.scales_here import CLAIMS
 
 log = logging.getLogger(__name__)
 
-FOLDER = Path(".snakemake/elf")
+FOLDER = CLAIMS
 STARTED_BY = "ELF_STARTED_BY"
 """In this environment variable every job finds which Snakemake started it."""
 

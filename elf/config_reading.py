@@ -47,7 +47,7 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
     ElfError
         One line that names the file, the key, what was found and what is allowed.
     """
-    top = validated(Top, read_yaml(folder / "config.yaml"), folder / "config.yaml")
+    top = load_top(folder)
     # Snakemake takes digits behind --config for a number.
     name = top.scale if scale is None else str(scale)
     scale_file = folder / "scales" / f"{name}.yaml"
@@ -70,6 +70,11 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
         recipes=_recipes(folder / "recipes", scale_config, scale_file),
         experiments=experiments,
     )
+
+
+def load_top(folder: Path) -> Top:
+    """Read and validate ``config.yaml``."""
+    return validated(Top, read_yaml(folder / "config.yaml"), folder / "config.yaml")
 
 
 def _datasets(file: Path, scale: Scale, scale_file: Path) -> dict[str, DatasetConfig]:

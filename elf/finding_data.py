@@ -1,16 +1,13 @@
-"""Where real images lie, in which layout, and what to say when they are missing; without reading any of them."""
+"""Where real images lie, in which layout, and what of them is missing; without reading any of them."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from elf.config import DatasetConfig, Settings
 from elf.data.sources.layouts import TORCHVISION_FOLDERS, layouts, mixture
 from elf.errors import ElfError
 from elf.specs.dataset import DatasetSpec
-
-if TYPE_CHECKING:
-    from elf.grid import Grid
 
 FOLDERS = ("parquet", "folder", "downsampled")
 """Sources that read a folder of their own."""
@@ -61,11 +58,6 @@ def missing_data(spec: DatasetSpec, data_folder: Path) -> str | None:
     return None if spec.source == "parquet" else mixture(folder)
 
 
-def experiments_needing(grid: "Grid", dataset: str) -> list[str]:
-    """Return the tables and figures with a cell that is measured on a dataset."""
-    return [name for name, cells in grid.cells.items() if any(cell.dataset == dataset for cell in cells)]
-
-
 def prepared_without_images(spec: DatasetSpec, data_folder: Path, results: Path) -> dict[str, Any] | None:
     """Return the manifest of a prepared dataset whose own images are no longer there; it can be used as it is.
 
@@ -95,36 +87,3 @@ def prepared_without_images(spec: DatasetSpec, data_folder: Path, results: Path)
         return None
     wanted = spec.model_dump(mode="json", exclude={"source", "location"})
     return manifest if all(manifest["spec"].get(key) == value for key, value in wanted.items()) else None
-
-
-def missing_report(grid: "Grid", settings: Settings, data_folder: Path, results: Path) -> str | None:
-    """Return, for all datasets of a grid that have to be prepared and cannot be, what is missing and what to do.
-
-    Parameters
-    ----------
-    grid : Grid
-    settings : Settings
-    data_folder, results : Path
-        Folders of the real images and of the scale's results.
-
-    Returns
-    -------
-    str or None
-        Several lines; None if nothing is missing.
-    """
-    lines, affected = [], set()
-    for spec in grid.datasets.values():
-        problem = missing_data(spec, data_folder)
-        if problem is None or prepared_without_images(spec, data_folder, results):
-            continue
-        needing = experiments_needing(grid, spec.name)
-        affected |= {*needing}
-        obtain = settings.datasets[spec.name].obtain
-        lines.append(f"- {spec.name}, for {', '.join(needing)}: {problem}." + (f" {obtain}" if obtain else ""))
-    if not lines:
-        return None
-    spared = [name for name in grid.cells if name not in affected]
-    alone = f"ask for single tables and figures ('snakemake {spared[0]}' needs none of this), or " if spared else ""
-    remove = f"remove {', '.join(sorted(affected))} from 'experiments' in config/scales/{settings.name}.yaml"
-    head = "images are missing, so nothing was started:"
-    return "\n".join([head, *lines, f"To leave this out, {alone}{remove}."])

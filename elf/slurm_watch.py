@@ -6,18 +6,21 @@ but has neither succeeded nor failed. And a job that the controller has forgotte
 noted it, is not heard of any more.
 """
 
+import atexit
 import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from elf.environment import positive_number
+from elf.failing_at_once import FailingAtOnce, seconds_in_slurm
 from elf.leftovers import slurm_jobs
 
 HELD = "launch failed requeued held"
@@ -80,7 +83,9 @@ class Watch(logging.Handler):
 
 
 def start_watch(folder: Path, logger: logging.Logger) -> None:
-    """Watch as long as this process lives, where there is a SLURM, every minute or ``ELF_WATCH_SECONDS``.
+    """Watch as long as this process lives: for jobs that fail at once, and for those of SLURM, where there is one.
+
+    The latter are looked for every minute, or every ``ELF_WATCH_SECONDS``.
 
     Raises
     ------
@@ -88,10 +93,21 @@ def start_watch(folder: Path, logger: logging.Logger) -> None:
         If ``ELF_WATCH_SECONDS`` is not a positive number.
     """
     seconds = positive_number("ELF_WATCH_SECONDS", os.environ.get("ELF_WATCH_SECONDS") or "60", "seconds")
+
+    def give_up() -> None:
+        # As if somebody pressed Ctrl-C: Snakemake cancels its jobs and cleans up.
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def end(why: str) -> None:
+        logger.error(why)
+        # Much is said while Snakemake cleans up.
+        atexit.register(print, why, file=sys.stderr)
+        give_up()
+
+    logger.addHandler(FailingAtOnce(end, seconds_in_slurm))
     if shutil.which("squeue") is None:
         return
-    # As if somebody pressed Ctrl-C: Snakemake cancels its jobs and cleans up.
-    watch = Watch(folder, logger.info, lambda: os.kill(os.getpid(), signal.SIGINT))
+    watch = Watch(folder, logger.info, give_up)
     logger.addHandler(watch)
 
     def go_on_looking() -> None:

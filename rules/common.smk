@@ -12,44 +12,35 @@ from snakemake.logging import logger
 PROJECT = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(PROJECT))
 
-from elf.claim import STARTED_BY, claim, runs_jobs, this_process
+from elf.claim import STARTED_BY, this_process
 from elf.config import Top
 from elf.config_reading import known_keys
 from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
-from elf.files import bring_to_present
-from elf.finding_data import data_folder, missing_data, missing_report, prepared_without_images
+from elf.finding_data import data_folder, missing_data, prepared_without_images
 from elf.fingerprint import fingerprint
-from elf.slurm_watch import start_watch
 from elf.specs.base import canonical_json
 from elf.stages import code
-from elf.stages.plan import make_plan
+from elf.stages.plan import make_plan, scale_said
 
 # Jobs call 'python': it must be the one that runs Snakemake, also where its environment is not activated.
 PYTHON_FOLDER = shlex.quote(str(Path(sys.executable).parent))
 # Who says how many GPUs there are wants one for each job.
 OWN_GPU = int("gpu" in workflow.resource_settings.resources)
 EXPORTED = f'PATH={PYTHON_FOLDER}:"$PATH" {STARTED_BY}={this_process()} ELF_OWN_GPU={OWN_GPU}'
+# Started in another folder, jobs find the code and the configuration all the same; results are in that folder.
+ELSEWHERE = not PROJECT.samefile(Path.cwd())
+if ELSEWHERE:
+    CONFIG = shlex.quote(str(PROJECT / "config"))
+    EXPORTED += f" PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(PROJECT))} ELF_CONFIG={CONFIG}"
 shell.prefix(f"set -euo pipefail; export {EXPORTED}; ")
 
 try:
     known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")
-    if "scale" in config and not config["scale"]:
-        raise ElfError("scale: is empty; name a file of config/scales/, for example --config scale=laptop")
-    PLAN = make_plan(PROJECT / "config", config.get("scale"), Path("results"))
+    PLAN = make_plan(PROJECT / "config", scale_said(config, workflow.overwrite_configfiles), Path("results"))
 except ElfError as error:
     # A WorkflowError is printed without a traceback.
     raise WorkflowError(f"configuration error: {error}") from None
-
-# Not in the Snakemakes that jobs of a cluster start.
-if workflow.is_main_process and runs_jobs(sys.argv[1:]):
-    try:
-        claim(PLAN.settings.name, logger.info)
-        start_watch(Path.cwd(), logger)
-    except ElfError as error:
-        raise WorkflowError(str(error)) from None
-    for file in bring_to_present(PLAN.folder.rglob("*")):
-        logger.warning(f"{file}: lies in the future; its time is set to now")
 
 GRID = PLAN.grid
 
@@ -134,10 +125,11 @@ def kept_dataset(wildcards):
 
 
 def real_images(wildcards):
-    """Return no file, because the images have none of a known name; stop if they are needed and missing."""
-    spec = dataset_spec(wildcards)
-    if missing_data(spec, data_folder()) and not kept_dataset(wildcards):
-        raise WorkflowError(missing_report(GRID, PLAN.settings, data_folder(), PLAN.folder))
+    """Return no file, because the images have none of a known name; stop a run if they are needed and missing."""
+    problem = missing_data(dataset_spec(wildcards), data_folder())
+    # Where targets name what is missing, it was said before.
+    if problem and workflow.is_main_process and not workflow.dryrun and not kept_dataset(wildcards):
+        raise WorkflowError(f"images are missing: {wildcards.dataset}: {problem}")
     return []
 
 
@@ -229,12 +221,19 @@ def drawings(kind, endings):
 ENDINGS = {"table": TABLE_ENDINGS, "figure": FIGURE_ENDINGS}
 DRAWINGS = {name: drawing(name, ENDINGS[PLAN.settings.experiments[name].kind]) for name in GRID.cells}
 
+
+def project_files(pattern):
+    """Return files of the project, as they are named from where the workflow runs."""
+    files = sorted(PROJECT.glob(pattern))
+    return [(path if ELSEWHERE else path.relative_to(PROJECT)).as_posix() for path in files]
+
+
 # The numbers that the paper prints.
-PRINTED = [path.relative_to(PROJECT).as_posix() for path in sorted(PROJECT.glob("elf/results/paper/*.csv"))]
+PRINTED = project_files("elf/results/paper/*.csv")
 
 # How the report is written, besides its code.
-TEMPLATES = sorted(PROJECT.glob("elf/results/templates/*.j2"))
-REPORT_TEMPLATES = [path.relative_to(PROJECT).as_posix() for path in TEMPLATES]
+REPORT_TEMPLATES = project_files("elf/results/templates/*.j2")
+TABLE_TEMPLATE = project_files("elf/results/templates/table.html.j2")
 
 
 def table_digest(wildcards):

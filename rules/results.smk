@@ -48,7 +48,7 @@ rule collect_results:
 rule draw_table:
     input:
         results="<results>/collected/{table}.parquet",
-        template="elf/results/templates/table.html.j2",
+        template=TABLE_TEMPLATE,
     output:
         markdown="<results>/tables/{table}.md",
         latex="<results>/tables/{table}.tex",

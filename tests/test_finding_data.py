@@ -7,8 +7,10 @@ import pytest
 from conftest import PROJECT
 
 from elf.config_reading import load_settings
-from elf.finding_data import dataset_spec, experiments_needing, missing_data, missing_report, prepared_without_images
+from elf.finding_data import dataset_spec, missing_data, prepared_without_images
 from elf.grid import build_grid
+from elf.missing_images import missing_images, missing_report
+from elf.stages.plan import Plan
 
 pytest_plugins = ("workflow_copy",)
 
@@ -61,20 +63,44 @@ def test_every_dataset_that_cannot_be_downloaded_says_how_to_get_it():
         assert bool(entry.obtain) == (name.startswith(("tiny", "imagenet"))), name
 
 
-def test_the_report_names_datasets_and_what_needs_them(tmp_path):
-    grid = build_grid(SETTINGS, tmp_path)
-    report = missing_report(grid, SETTINGS, tmp_path, tmp_path / "results")
-    for name in ("imagenet-1k", "tiny-imagenet"):
-        needing = experiments_needing(grid, name)
-        assert needing == [e for e, cells in grid.cells.items() if name in {cell.dataset for cell in cells}] != []
-        (line,) = (line for line in report.splitlines() if line.startswith(f"- {name}, for {', '.join(needing)}: "))
+def plan_in(folder: Path) -> Plan:
+    return Plan(SETTINGS, build_grid(SETTINGS, folder), folder / "results")
+
+
+def shown(targets: list[str]) -> str:
+    return f"snakemake {' '.join(targets)} --cores 1"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_report_names_datasets_what_needs_them_and_what_does_not(tmp_path, dry_run):
+    plan = plan_in(tmp_path)
+    report = missing_report(plan, ["all_tables"], tmp_path, shown, dry_run=dry_run)
+    cells = plan.grid.cells
+    needing = {name: [e for e, of in cells.items() if name in {cell.dataset for cell in of}] for name in MISSING}
+    for name, experiments in needing.items():
+        assert experiments
+        (line,) = (line for line in report.splitlines() if line.startswith(f"- {name}, for {', '.join(experiments)}: "))
         assert line.endswith(SETTINGS.datasets[name].obtain)
     assert "cifar" not in report and "config/scales/paper.yaml" in report
+    affected = {*needing["imagenet-1k"], *needing["tiny-imagenet"]}
+    spared = [name for name in cells if name.startswith("table") and name not in affected]
+    assert f"    {shown(spared)}\n" in report
+    assert ("nothing was started" in report) != dry_run
     touch(tmp_path, "imagenet-1k/val_data", "tiny-imagenet-200/train/")
-    assert missing_report(build_grid(SETTINGS, tmp_path), SETTINGS, tmp_path, tmp_path / "results") is None
+    assert missing_report(plan_in(tmp_path), [], tmp_path, shown, dry_run=dry_run) is None
 
 
-NEEDED = "experiments: [table05, figure3]\n"
+MISSING = ("imagenet-1k", "tiny-imagenet")
+
+
+def test_what_does_not_need_missing_images_is_not_held_up(tmp_path):
+    plan = plan_in(tmp_path)
+    for target in ("table05", "figure4", "results/paper/datasets/cifar10/images.safetensors"):
+        assert missing_images(plan, [str(target).replace("results/paper", str(plan.folder))], tmp_path) == {}
+    assert set(missing_images(plan, ["table05", "table07"], tmp_path)) == set(MISSING)
+    report = missing_report(plan, ["table07"], tmp_path, shown, dry_run=False)
+    # Nothing of what was asked for can be made: what else there is.
+    assert "snakemake table01 table02" in report and "figure4" in report
 
 
 @pytest.fixture
@@ -85,23 +111,21 @@ def study(fresh):
     return fresh
 
 
-def test_nothing_is_started_when_images_are_missing(study):
-    ended = study.run("--dry-run", ELF_DATA_DIR="no-images-here")
-    assert ended.status != 0
+NEEDED = "experiments: [table05, figure3]\n"
+
+
+def test_without_images_nothing_is_started_and_everything_is_planned(study):
+    ended = study.run("table05", "figure3", ELF_DATA_DIR="no-images-here")
+    assert ended.status == 1
     assert "- tiny-imagenet, for table05: there is no folder 'tiny-imagenet-200' in the data folder" in ended.output
     assert "no-images-here (ELF_DATA_DIR). Unpack tiny-imagenet-200.zip" in ended.output
-    assert "'snakemake figure3' needs none of this" in ended.output
-    assert "remove table05 from 'experiments' in config/scales/tiny.yaml" in ended.output
-    assert study.run("table05", ELF_DATA_DIR="no-images-here").status != 0
+    spared = "-m snakemake figure3 --profile profiles/local --cores=2 --config scale=tiny\n"
+    assert spared in ended.output
+    assert ended.output.endswith("remove table05 from 'experiments' in config/scales/tiny.yaml.\n")
     assert not (study.folder / "results").exists()
-
-
-def test_what_does_not_need_them_is_planned(study):
-    jobs = study.planned("figure3", ELF_DATA_DIR="no-images-here")
-    assert "prepare_dataset datasets/digits/images.safetensors" in jobs
-    (study.folder / "images" / "tiny-imagenet-200" / "train").mkdir(parents=True)
-    jobs = study.planned("table05", ELF_DATA_DIR="images")
-    assert "prepare_dataset datasets/tiny-imagenet/images.safetensors" in jobs
+    dry = study.run("--dry-run", ELF_DATA_DIR="no-images-here")
+    assert dry.status == 0 and "- tiny-imagenet, for table05: " in dry.output
+    assert "prepare_dataset datasets/tiny-imagenet/images.safetensors" in dry.jobs
 
 
 def test_prepared_images_outlive_their_source(fresh):
@@ -123,7 +147,7 @@ def test_prepared_images_outlive_their_source(fresh):
     assert fresh.planned(file, ELF_DATA_DIR="images") == set()
     fresh.edit(SCALE_FILE, "tiny-imagenet: {side: 32}", "tiny-imagenet: {side: 32, train_per_class: 1}")
     ended = fresh.run(file, ELF_DATA_DIR="images")
-    assert ended.status != 0 and "- tiny-imagenet, for " in ended.output
+    assert ended.status == 1 and "- tiny-imagenet, for " in ended.output
     assert (fresh.folder / file).exists()
 
 

@@ -1,6 +1,7 @@
 """The profiles: found as documented, without the settings that are known to lose work."""
 
 import re
+import sys
 
 import pytest
 import yaml
@@ -108,3 +109,22 @@ def test_a_dry_run_with_the_profile_needs_neither_cluster_nor_gpu(tmp_path, name
     assert re.search(r"^evaluate +\d+$", ended.output, flags=re.MULTILINE)
     # Nobody claims what is only looked at.
     assert not list((copy.folder / ".snakemake").glob("elf/*.claim"))
+
+
+def test_the_documented_command_plans_the_paper_and_no_other_key_changes_that(tmp_path):
+    copy = make_copy(tmp_path)
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "table05", "--dry-run", "--quiet", "rules"]
+    ended = copy.call(command)
+    assert ended.status == 0, ended.output
+    first = [line for line in ended.output.splitlines() if not line.startswith("Using profile")][:3]
+    total = re.search(r"^total +(\d+)$", ended.output, flags=re.MULTILINE)[1]
+    assert first[0].startswith("Scale: paper, ")
+    assert first[1:] == ["Data: cifar10", f"Jobs: {total} for table05, less those whose results are there and current"]
+    # Planned from another folder, it is the same.
+    elsewhere = tmp_path / "else where"
+    project = str(copy.folder)
+    command[5:5] = ["--snakefile", f"{project}/Snakefile", "--directory", str(elsewhere)]
+    assert f"Jobs: {total} for table05" in copy.call(command).output
+    assert elsewhere.is_dir() and not (elsewhere / "results").exists()
+    refused = copy.call([*command, "--config", "another_key=1"])
+    assert refused.status == 1 and "unknown 'another_key'" in refused.output

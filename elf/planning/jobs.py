@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from elf.errors import ElfError
 from elf.grid import Grid
+from elf.near_misses import suggestion
 from elf.specs.base import Spec
 from elf.specs.teacher import TeacherSpec
 from elf.stages.plan import Plan
@@ -179,11 +180,21 @@ def _paths(plan: Plan, jobs: Mapping[str, Job], target: str) -> list[str]:
         or (job.kind == DRAWN and other.rpartition(".")[0] == stem)
     ]
     if not found:
-        names = ", ".join([*kinds, "all_tables", "all_figures", "verdicts", "report"])
-        raise ElfError(
-            f"{target!r} is no target of the scale {plan.settings.name}; allowed: {names}, or a path of its results"
-        )
+        raise no_target(target, plan)
     return found
+
+
+def no_target(target: str, plan: Plan) -> ElfError:
+    """Return an error that offers the target that was meant, and names all."""
+    names = [*plan.grid.cells, "all_tables", "all_figures", "verdicts", "report"]
+    return ElfError(
+        f"{target!r} is no target of the scale {plan.settings.name}; {suggestion(_stem(target), names)}allowed: "
+        f"{', '.join(names)}, or a path of its results"
+    )
+
+
+def _stem(target: str) -> str:
+    return target.rpartition("/")[2].partition(".")[0]
 
 
 def _dataset(name: str) -> str:

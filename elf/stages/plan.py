@@ -2,16 +2,23 @@
 
 import argparse
 import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from elf.cells import Cell, FullDataCell
 from elf.config import Settings
-from elf.config_reading import load_settings
+from elf.config_reading import load_settings, load_top
 from elf.errors import ElfError
 from elf.finding_data import data_folder
 from elf.grid import Grid, build_grid, shards
+from elf.scales_here import scale_meant
 from elf.specs.base import canonical_json
+
+PROJECT_CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 @dataclass(frozen=True)
@@ -86,16 +93,51 @@ def make_plan(config: Path, scale: str | None, results: Path) -> Plan:
     return Plan(settings, build_grid(settings, data_folder()), results / settings.name)
 
 
+def scale_said(config: Mapping[str, Any], files: Sequence[Path]) -> str | None:
+    """Return the scale that Snakemake was told; None if it is that of ``config.yaml``.
+
+    Parameters
+    ----------
+    config : mapping
+        What ``--config`` and the configuration files of the command line or of a profile say together.
+    files : sequence of Path
+        These files.
+
+    Raises
+    ------
+    ElfError
+        If the scale is empty, or if there are files and none says it: they stand in place of that of the profile.
+    """
+    if files and "scale" not in config:
+        raise ElfError(
+            f"scale: {', '.join(map(str, files))} says none, and stands in place of what a profile says; add "
+            "--config scale=NAME"
+        )
+    if "scale" in config and not config["scale"]:
+        raise ElfError("scale: is empty; name a file of config/scales/, for example --config scale=laptop")
+    return config.get("scale")
+
+
 def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.ArgumentParser:
     """Return a parser with the options of stages that look at a whole scale."""
     parser = argparse.ArgumentParser(prog=f"elf {stage}", description=description)
-    parser.add_argument("--scale", help="a file of config/scales/ (default: the one of config/config.yaml)")
-    parser.add_argument("--config", type=Path, default=Path("config"), help="configuration (default: config)")
+    parser.add_argument("--scale", help="a file of config/scales/ (default: the one that was run last in this folder)")
+    parser.add_argument(
+        "--config", type=Path, default=_config_folder(), help="configuration (default: config, or that of the project)"
+    )
     parser.add_argument("--results-folder", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--digest", help="digest that the job was planned with")
     for name, text in files.items():
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, metavar="PATH", help=text)
     return parser
+
+
+def _config_folder() -> Path:
+    """Return the folder ``ELF_CONFIG``, which the workflow sets where it was started elsewhere; else the next one."""
+    if named := os.environ.get("ELF_CONFIG"):
+        return Path(named)
+    here = Path("config")
+    return here if (here / "config.yaml").is_file() or not PROJECT_CONFIG.is_dir() else PROJECT_CONFIG
 
 
 def load_plan(
@@ -118,7 +160,8 @@ def load_plan(
     drawings, report : bool
         Whether the stage shows all experiments, or these and the recipes.
     """
-    plan = make_plan(arguments.config, arguments.scale, arguments.results_folder)
+    scale = _scale_meant(arguments) if arguments.scale is None else arguments.scale
+    plan = make_plan(arguments.config, scale, arguments.results_folder)
     if experiment is not None and experiment not in plan.grid.cells:
         allowed = ", ".join(plan.grid.cells)
         raise ElfError(f"{experiment!r} is not an experiment of the scale {plan.settings.name}; allowed: {allowed}")
@@ -134,3 +177,9 @@ def load_plan(
     if arguments.digest is not None and arguments.digest != digest:
         raise ElfError(f"{arguments.config} changed after this job was planned; start the workflow again")
     return plan
+
+
+def _scale_meant(arguments: argparse.Namespace) -> str:
+    scales = sorted(file.stem for file in (arguments.config / "scales").glob("*.yaml"))
+    default = load_top(arguments.config).scale
+    return scale_meant(scales, default, arguments.results_folder, lambda line: print(line, file=sys.stderr))

@@ -25,7 +25,8 @@ a mistake ends as one line that names the file, the key, what was found and what
 
 What holds for a run is put together in this order:
 
-1. `config/config.yaml` names the scale; `--config scale=NAME` behind a Snakemake command overrides it.
+1. `config/config.yaml` names the scale; profiles for GPUs override it by that of `profiles/scale.yaml`, and `--config
+   scale=NAME` behind a Snakemake command overrides both.
 2. The scale, `config/scales/NAME.yaml`, says which experiments are made, with which methods, on which data.
 3. Each experiment is the union of its blocks, and each block the product of its lists. `changes` of the scale are
    merged into it: mappings key by key, everything else replaced.
@@ -44,6 +45,7 @@ Environment variables say what belongs to the machine and not to the study.
 | `ELF_JOB_MINUTES` | asked of SLURM | Time that a job is given: it stops before, with a checkpoint. |
 | `ELF_WATCH_SECONDS` | `60` | Time between two looks at jobs of SLURM that would never end. |
 | `ELF_OWN_GPU` | `1` where a profile bounds the resource `gpu` | Whether each job takes a free GPU for itself. |
+| `ELF_CONFIG` | `config`, or that beside the code | Folder with the configuration; told to jobs of another folder. |
 | `ELF_TEST_DATA_DIR` | a folder beside the project | Real images for tests, which are skipped without. |
 
 An editor with a YAML language server completes keys and marks mistakes if the first line of a file names its schema,
