@@ -290,9 +290,12 @@ def _check_plans_without_the_file(workflow, imported: Path) -> None:
     (workflow.folder / made).rename(workflow.folder / "set")
     refused = {target for target in targets if not _same_plan(workflow, imported, target)}
     assert refused >= {made, sheet}
-    (workflow.results / "tables/table01.html").rename(workflow.folder / "table")
+    table, collected = "results/tiny/tables/table01.html", "results/tiny/collected/table01.parquet"
+    (workflow.folder / table).rename(workflow.folder / "table")
+    assert _same_plan(workflow, imported, "table01")
+    (workflow.folder / collected).rename(workflow.folder / "rows")
     assert not _same_plan(workflow, imported, "table01")
-    for kept, name in (("away", imported), ("set", made), ("table", "results/tiny/tables/table01.html")):
+    for kept, name in (("away", imported), ("set", made), ("table", table), ("rows", collected)):
         (workflow.folder / kept).rename(workflow.folder / name)
     assert _same_plan(workflow, imported, "table01")
 
