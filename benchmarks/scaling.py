@@ -90,8 +90,8 @@ def work_of_kinds(paper: Paper, speeds: dict[str, Calibration]) -> pd.DataFrame:
     """Return jobs, device hours and bytes of each kind of job."""
     seconds = {name: paper.seconds(calibration) for name, calibration in speeds.items()}
     rows = []
-    for kind in dict.fromkeys(job.kind for job in paper.jobs.values()):
-        own = [path for path, job in paper.jobs.items() if job.kind == kind]
+    for kind in dict.fromkeys(job.group for job in paper.jobs.values()):
+        own = [path for path, job in paper.jobs.items() if job.group == kind]
         row = {"kind": kind, "jobs": len(own), "bytes": sum(paper.bytes[path] for path in own)}
         row["largest_checkpoint_bytes"] = max(paper.resume_bytes[path] for path in own)
         saves = {path: seconds["assumed"][path] // CHECKPOINT_SECONDS for path in own}

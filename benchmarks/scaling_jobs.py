@@ -8,29 +8,18 @@ from elf.planning.calibration import Calibration
 from elf.planning.cluster import CPU, HERE, Submissions, contracted, grouped
 from elf.planning.costs import Surroundings, bytes_of, stage_of, work_of
 from elf.planning.forecast import surroundings
-from elf.planning.jobs import COLLECTED, DRAWN, VERDICTS, Job, jobs_of
+from elf.planning.jobs import Job, jobs_of
 from elf.planning.priorities import priorities
 from elf.planning.resuming import resume_bytes
 from elf.planning.scheduling import chains
 from elf.planning.states import State
 from elf.planning.work import Work
+from elf.specs.kinds import KINDS
 from elf.stages.plan import make_plan
 
 # An order that does without counting operations, for comparison: experts before teachers before all else.
 FIXED = {"experts": 20, "teacher trainings": 10, "teacher checkpoints": 10}
-PLACES = {"datasets": CPU, COLLECTED: HERE, DRAWN: HERE}
-# By kind: the rule, whose logs and timings have a folder of their own, and whether it has a benchmark.
-RULES = {
-    "datasets": ("prepare_dataset", True),
-    "experts": ("train_expert", True),
-    "synthetic sets": ("distill", True),
-    "teacher checkpoints": ("train_teacher", True),
-    "features": ("extract_features", True),
-    "evaluations": ("evaluate", True),
-    COLLECTED: ("collect", False),
-    DRAWN: ("draw", False),
-}
-ENDINGS = {"tables": (".md", ".tex", ".csv", ".html"), "figures": (".pdf", ".png", ".svg", ".csv")}
+PLACES = {kind.name: HERE for kind in KINDS.values() if kind.spec is None} | {"datasets": CPU}
 WITHOUT_LIMIT = 10**6
 BY_RULES, BY_KIND, BY_SECONDS = ORDERS = ("priorities of the rules", "experts and teachers first", "chain of seconds")
 
@@ -103,22 +92,18 @@ class Paper:
 
     def files(self, path: str) -> list[str]:
         """Return the files of a job in the end: outputs, log, benchmark, and Snakemake's records of the outputs."""
-        job, below = self.jobs[path], Path(path)
-        outputs = [path]
-        if job.kind == "datasets":
-            outputs.append(str(below.with_name("card.json")))
-        elif path == VERDICTS:
-            outputs += [str(below.with_name(name)) for name in ("comparison.md", "claims.md", "audit.md")]
-        elif below.parts[0] in ENDINGS:
-            outputs = [str(below.with_suffix(ending)) for ending in ENDINGS[below.parts[0]]]
+        kind, outputs = KINDS[self.jobs[path].kind], self.jobs[path].files
         files = [f"results/paper/{output}" for output in outputs]
-        if job.kind not in RULES:
+        if kind.rule is None:
             return files
-        rule, timed = RULES[job.kind]
         inside = path.partition("/")[2] or path
         # The records lie in one folder; their names are the outputs' in another alphabet.
         files += [f".snakemake/metadata/{output.replace('/', ' ')}" for output in outputs]
-        return [*files, f"logs/paper/{rule}/{inside}", *([f"timings/paper/{rule}/{inside}"] if timed else [])]
+        return [
+            *files,
+            f"logs/paper/{kind.rule}/{inside}",
+            *([f"timings/paper/{kind.rule}/{inside}"] if kind.spec else []),
+        ]
 
     def _groups(self, *, checkpoints: bool) -> dict[str, str]:
         groups = {}

@@ -45,12 +45,6 @@ class Grid:
     features: dict[str, FeaturesSpec] = field(default_factory=dict)
     evaluations: dict[str, EvaluationSpec] = field(default_factory=dict)
 
-    def experts_of(self, spec: SyntheticSpec) -> list[str]:
-        """Return the paths of the trajectories that a synthetic set is made from, in the order of their index."""
-        wanted = (spec.dataset, spec.network, spec.held_out_per_class)
-        buffer = [path for path, e in self.experts.items() if (e.dataset, e.network, e.held_out_per_class) == wanted]
-        return buffer[: int(spec.recipe.get("experts", 0))]
-
     def add(self, collection: str, path: PurePosixPath, spec) -> None:
         """Add a specification; two that share a path must be equal."""
         known = getattr(self, collection).setdefault(str(path), spec)

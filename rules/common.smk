@@ -1,6 +1,7 @@
 # Functions of the rules; everything else about the grid is in elf/grid.py.
 
 import os
+import re
 import shlex
 import sys
 from functools import cache
@@ -18,7 +19,7 @@ from elf.config_reading import known_keys
 from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
 from elf.finding_data import data_folder, missing_data, prepared_without_images
-from elf.fingerprint import fingerprint
+from elf.specs import kinds
 from elf.specs.base import canonical_json
 from elf.stages import code
 from elf.stages.plan import make_plan, scale_said
@@ -45,41 +46,20 @@ except ElfError as error:
 GRID = PLAN.grid
 
 
-def spec_of(collection, path):
-    """Return the specification of an artifact of the grid."""
-    try:
-        return getattr(GRID, collection)[path]
-    except KeyError:
-        raise WorkflowError(
-            f"{PLAN.folder / path} is not part of the grid of the scale {PLAN.settings.name}; "
-            "'elf settings' lists all that is"
-        ) from None
+def spec_of(kind):
+    """Return a function that gives the specification of an artifact from the wildcards of its rule."""
+    known = {kind.path(spec): spec for spec in getattr(GRID, kind.collection).values()}
 
+    def spec_of_wildcards(wildcards):
+        path = kind.at(**wildcards)
+        if path not in known:
+            raise WorkflowError(
+                f"{PLAN.folder / path} is not part of the grid of the scale {PLAN.settings.name}; "
+                "'elf settings' lists all that is"
+            )
+        return known[path]
 
-def dataset_spec(wildcards):
-    return spec_of("datasets", f"datasets/{wildcards.dataset}")
-
-
-def synthetic_spec(wildcards):
-    return spec_of("synthetic_sets", f"synthetic/{wildcards.dataset}/{wildcards.synthetic_set}")
-
-
-def expert_spec(wildcards):
-    return spec_of("experts", f"experts/{wildcards.dataset}/{wildcards.buffer}/expert{wildcards.index}.safetensors")
-
-
-def teacher_spec(wildcards):
-    return spec_of("teachers", f"teachers/{wildcards.dataset}/{wildcards.network}")
-
-
-def features_spec(wildcards):
-    name = f"{wildcards.network}-epoch{wildcards.epoch}.safetensors"
-    return spec_of("features", f"features/{wildcards.dataset}/{wildcards.synthetic_set}/{name}")
-
-
-def evaluation_spec(wildcards):
-    folder = f"evaluations/{wildcards.dataset}/{wildcards.synthetic_set}/{wildcards.network}"
-    return spec_of("evaluations", f"{folder}/{wildcards.cell}/{wildcards.shard}.parquet")
+    return spec_of_wildcards
 
 
 @cache
@@ -101,8 +81,9 @@ def priority_of(path):
     return priority
 
 
-def settings_from(spec_of_wildcards):
+def settings_of(kind):
     """Return a params function: all that a stage is told, as one canonical text."""
+    spec_of_wildcards = spec_of(kind)
 
     def settings(wildcards):
         return spec_of_wildcards(wildcards).canonical()
@@ -110,13 +91,17 @@ def settings_from(spec_of_wildcards):
     return settings
 
 
-def code_from(code_of_spec, spec_of_wildcards):
+def code_of(kind):
     """Return a params function: the fingerprint of the code that a job depends on."""
+    spec_of_wildcards = spec_of(kind)
 
     def code_of_wildcards(wildcards):
-        return code_of_spec(spec_of_wildcards(wildcards))
+        return code.code_of(kind, spec_of_wildcards(wildcards))
 
     return code_of_wildcards
+
+
+dataset_spec = spec_of(kinds.DATASETS)
 
 
 def kept_dataset(wildcards):
@@ -142,7 +127,7 @@ def dataset_settings(wildcards):
 
 def dataset_code(wildcards):
     kept = kept_dataset(wildcards)
-    return canonical_json(kept["code"]) if kept else code.prepare_dataset_code(dataset_spec(wildcards))
+    return canonical_json(kept["code"]) if kept else code.code_of(kinds.DATASETS, dataset_spec(wildcards))
 
 
 def source_state(wildcards):
@@ -154,28 +139,19 @@ def source_state(wildcards):
 
 
 def checkpoint_epochs(wildcards, output):
-    teacher_spec(wildcards)
     return sorted(GRID.checkpoints[f"teachers/{wildcards.dataset}/{wildcards.network}"])
 
 
-def expert_files(wildcards):
-    """Return the trajectories that a synthetic set is made from; most methods use none."""
-    return [f"{PLAN.folder}/{path}" for path in GRID.experts_of(synthetic_spec(wildcards))]
+def inputs_of(kind, role):
+    """Return an input function: the files of the roles that a pattern matches; often none."""
+    spec_of_wildcards = spec_of(kind)
 
+    def files(wildcards):
+        spec = spec_of_wildcards(wildcards)
+        made = [f"{PLAN.folder}/{file}" for name, file in kind.inputs(spec).items() if re.fullmatch(role, name)]
+        return made + [file for name, file in kind.given(spec).items() if re.fullmatch(role, name)]
 
-def imported_file(wildcards):
-    """Return the file of a set that was made elsewhere."""
-    spec = synthetic_spec(wildcards)
-    return spec.recipe["file"] if spec.module == "imported" else []
-
-
-def features_file(wildcards):
-    """Return the features that an evaluation uses; the baseline uses none."""
-    spec = evaluation_spec(wildcards)
-    if not spec.objective.needs_teacher:
-        return []
-    name = f"{spec.teacher_network}-epoch{spec.teacher_epoch}.safetensors"
-    return f"{PLAN.folder}/features/{spec.dataset}/{spec.synthetic_set}/{name}"
+    return files
 
 
 def shards(wildcards):
@@ -202,38 +178,31 @@ def results_digest(wildcards):
     return PLAN.results_digest(wildcards.experiment)
 
 
-TABLE_ENDINGS = ["md", "tex", "csv", "html"]
-FIGURE_ENDINGS = ["pdf", "png", "svg", "csv"]
+# Kinds of drawings, by what the configuration calls them.
+DRAWN = {"table": kinds.TABLES, "figure": kinds.FIGURES}
 
 
-def drawing(name, endings):
+def drawing(name):
+    """Return the files of a table or figure."""
     kind = PLAN.settings.experiments[name].kind
-    return [f"{PLAN.folder}/{kind}s/{name}.{ending}" for ending in endings]
+    return [f"{PLAN.folder}/{file}" for file in DRAWN[kind].made_with(DRAWN[kind].at(**{kind: name}))]
 
 
-def drawings(kind, endings):
-    """Return the files of all tables or figures of the scale."""
+def drawings(kind, *endings):
+    """Return the files of all tables or figures of the scale, or those with some endings."""
     names = [name for name in GRID.cells if PLAN.settings.experiments[name].kind == kind]
-    return [file for name in names for file in drawing(name, endings)]
+    return [file for name in names for file in drawing(name) if not endings or file.endswith(endings)]
 
 
 # Files by table or figure.
-ENDINGS = {"table": TABLE_ENDINGS, "figure": FIGURE_ENDINGS}
-DRAWINGS = {name: drawing(name, ENDINGS[PLAN.settings.experiments[name].kind]) for name in GRID.cells}
+DRAWINGS = {name: drawing(name) for name in GRID.cells}
 
 
-def project_files(pattern):
-    """Return files of the project, as they are named from where the workflow runs."""
-    files = sorted(PROJECT.glob(pattern))
-    return [(path if ELSEWHERE else path.relative_to(PROJECT)).as_posix() for path in files]
-
-
-# The numbers that the paper prints.
-PRINTED = project_files("elf/results/paper/*.csv")
-
-# How the report is written, besides its code.
-REPORT_TEMPLATES = project_files("elf/results/templates/*.j2")
-TABLE_TEMPLATE = project_files("elf/results/templates/table.html.j2")
+def shown_by(kind):
+    """Return the project's own files that are inputs of a rule: templates, the numbers that the paper prints."""
+    files = [file for pattern in kind.shows for file in sorted(PROJECT.glob(pattern))]
+    # As they are named from where the workflow runs.
+    return [(file if ELSEWHERE else file.relative_to(PROJECT)).as_posix() for file in files]
 
 
 def table_digest(wildcards):
@@ -245,4 +214,4 @@ def figure_digest(wildcards):
 
 
 def figure_code(wildcards):
-    return fingerprint("elf.stages.figure", f"elf.results.{wildcards.figure}")
+    return code.code_of(kinds.FIGURES, wildcards.figure)

@@ -2,8 +2,8 @@
 rule distill:
     input:
         dataset="<results>/datasets/{dataset}/images.safetensors",
-        experts=expert_files,
-        imported=imported_file,
+        experts=inputs_of(kinds.SETS, "expert .*"),
+        imported=inputs_of(kinds.SETS, "imported set"),
     output:
         images="<results>/synthetic/{dataset}/{synthetic_set}/images.safetensors",
     log:
@@ -15,8 +15,8 @@ rule distill:
         "../envs/elf.yaml"
     threads: 1
     params:
-        settings=settings_from(synthetic_spec),
-        code=code_from(code.distill_code, synthetic_spec),
+        settings=settings_of(kinds.SETS),
+        code=code_of(kinds.SETS),
     shell:
         r"""
         python -m elf distill --settings {params.settings:q} --code {params.code:q} \
@@ -37,7 +37,7 @@ rule draw_contact_sheet:
     conda:
         "../envs/elf.yaml"
     params:
-        code=fingerprint("elf.stages.contact_sheet"),
+        code=code.code_of(kinds.SHEETS),
     shell:
         r"""
         python -m elf contact-sheet --images {input.images:q} --dataset {input.dataset:q} \

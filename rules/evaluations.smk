@@ -3,7 +3,7 @@ rule evaluate:
     input:
         images="<results>/synthetic/{dataset}/{synthetic_set}/images.safetensors",
         dataset="<results>/datasets/{dataset}/images.safetensors",
-        features=features_file,
+        features=inputs_of(kinds.EVALUATIONS, "features"),
     output:
         shard="<results>/evaluations/{dataset}/{synthetic_set}/{network}/{cell}/{shard}.parquet",
     log:
@@ -15,8 +15,8 @@ rule evaluate:
         "../envs/elf.yaml"
     threads: 1
     params:
-        settings=settings_from(evaluation_spec),
-        code=code_from(code.evaluate_code, evaluation_spec),
+        settings=settings_of(kinds.EVALUATIONS),
+        code=code_of(kinds.EVALUATIONS),
     shell:
         r"""
         python -m elf evaluate --settings {params.settings:q} --code {params.code:q} \

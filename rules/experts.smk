@@ -13,8 +13,8 @@ rule train_expert:
         "../envs/elf.yaml"
     threads: 1
     params:
-        settings=settings_from(expert_spec),
-        code=code_from(code.train_expert_code, expert_spec),
+        settings=settings_of(kinds.EXPERTS),
+        code=code_of(kinds.EXPERTS),
     shell:
         r"""
         python -m elf train-expert --settings {params.settings:q} --code {params.code:q} \

@@ -14,8 +14,8 @@ rule extract_features:
         "../envs/elf.yaml"
     threads: 1
     params:
-        settings=settings_from(features_spec),
-        code=code_from(code.extract_features_code, features_spec),
+        settings=settings_of(kinds.FEATURES),
+        code=code_of(kinds.FEATURES),
     shell:
         r"""
         python -m elf extract-features --settings {params.settings:q} --code {params.code:q} \

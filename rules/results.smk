@@ -13,7 +13,7 @@ rule collect_experiment:
     params:
         scale=PLAN.settings.name,
         digest=results_digest,
-        code=fingerprint("elf.stages.collect"),
+        code=code.code_of(kinds.OF_EXPERIMENTS),
     shell:
         r"""
         python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
@@ -36,7 +36,7 @@ rule collect_results:
     params:
         scale=PLAN.settings.name,
         digest=PLAN.results_digest(),
-        code=fingerprint("elf.stages.collect"),
+        code=code.code_of(kinds.RESULTS),
     shell:
         r"""
         python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
@@ -48,7 +48,7 @@ rule collect_results:
 rule draw_table:
     input:
         results="<results>/collected/{table}.parquet",
-        template=TABLE_TEMPLATE,
+        template=shown_by(kinds.TABLES),
     output:
         markdown="<results>/tables/{table}.md",
         latex="<results>/tables/{table}.tex",
@@ -62,7 +62,7 @@ rule draw_table:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.markdown),
         digest=table_digest,
-        code=fingerprint("elf.stages.table"),
+        code=code.code_of(kinds.TABLES),
     shell:
         r"""
         python -m elf table {wildcards.table:q} --scale {params.scale:q} --digest {params.digest:q} \
@@ -99,7 +99,7 @@ rule draw_figure:
 rule compare_with_paper:
     input:
         results="<results>/results.parquet",
-        printed=PRINTED,
+        printed=shown_by(kinds.VERDICTS),
     output:
         cells="<results>/verdicts/comparison.csv",
         comparison="<results>/verdicts/comparison.md",
@@ -113,7 +113,7 @@ rule compare_with_paper:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.claims),
         digest=PLAN.drawings_digest,
-        code=fingerprint("elf.stages.verdicts"),
+        code=code.code_of(kinds.VERDICTS),
     shell:
         r"""
         python -m elf verdicts --scale {params.scale:q} --digest {params.digest:q} \
@@ -125,11 +125,10 @@ rule compare_with_paper:
 rule write_report:
     input:
         results="<results>/results.parquet",
-        figures=drawings("figure", ["svg", "csv"]),
+        figures=drawings("figure", "svg", "csv"),
         cards=dataset_files("card.json"),
         pictures=synthetic_files("contact_sheet.png"),
-        printed=PRINTED,
-        templates=REPORT_TEMPLATES,
+        shown=shown_by(kinds.REPORT),
     output:
         page="<results>/report/index.html",
     log:
@@ -140,7 +139,7 @@ rule write_report:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.page),
         digest=PLAN.report_digest,
-        code=fingerprint("elf.stages.report"),
+        code=code.code_of(kinds.REPORT),
     shell:
         r"""
         python -m elf report --scale {params.scale:q} --digest {params.digest:q} \
@@ -150,12 +149,12 @@ rule write_report:
 
 rule all_tables:
     input:
-        drawings("table", TABLE_ENDINGS),
+        drawings("table"),
 
 
 rule all_figures:
     input:
-        drawings("figure", FIGURE_ENDINGS),
+        drawings("figure"),
         synthetic_files("contact_sheet.png"),
 
 

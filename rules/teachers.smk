@@ -16,8 +16,8 @@ rule train_teacher:
         "../envs/elf.yaml"
     threads: 1
     params:
-        settings=settings_from(teacher_spec),
-        code=code_from(code.train_teacher_code, teacher_spec),
+        settings=settings_of(kinds.TRAININGS),
+        code=code_of(kinds.TRAININGS),
         # Snakemake does not compare what comes from a function of the output.
         epochs=checkpoint_epochs,
         training=lambda wildcards, output: os.path.join(os.path.dirname(output.checkpoint), "training.safetensors"),

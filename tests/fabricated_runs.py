@@ -10,11 +10,12 @@ from conftest import PROJECT
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tables import write_table
 from elf.artifacts.tensors import write_tensors
-from elf.fingerprint import fingerprint
-from elf.planning.jobs import COLLECTED, Job, jobs_of
-from elf.planning.states import CODE_OF, MANIFEST_KINDS, State, states_of
+from elf.planning.jobs import Job, jobs_of
+from elf.planning.states import State, elsewhere, states_of
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
+from elf.specs.kinds import COLLECTED, KINDS
+from elf.stages.code import code_of
 from elf.stages.plan import Plan, make_plan
 
 DEVICE = "cpu (made up)"
@@ -49,19 +50,22 @@ def write(
     """Write the file of a job; its content, code, specification and measurements may be made others."""
     path = plan.folder / job.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    if job.kind not in MANIFEST_KINDS:
-        path.write_text("drawn")
+    kind = KINDS[job.kind]
+    if kind.manifest is None:
+        for file in job.files:
+            (plan.folder / file).write_text("drawn")
         return
     own = {} if job.spec is None else job.spec.model_dump(mode="json") | _said(job, content)
-    text = fingerprint("elf.stages.collect") if job.spec is None else CODE_OF[job.kind](job.spec)
+    text = code_of(kind, job.spec or job.name)
     manifest = describe(
-        MANIFEST_KINDS[job.kind],
+        kind.manifest,
         own | (spec or {}),
-        inputs={role: read_manifest(plan.folder / source) for role, source in job.inputs.items()},
+        inputs={role: read_manifest(plan.folder / source) for role, source in job.inputs.items()}
+        | {role: read_manifest(elsewhere(plan.folder, source)) for role, source in job.given.items()},
         code=text if code is None else json.dumps(code),
         measured={"device": DEVICE, "wall_seconds": 2.0, "peak_memory_bytes": 1} | measured,
     )
-    if job.kind == COLLECTED:
+    if job.group == COLLECTED:
         shards = [source for source in job.after if not source.endswith("images.safetensors")]
         write_table(path, [dict.fromkeys(RESULTS.names) | {"shard": shard} for shard in shards], RESULTS, manifest)
     elif job.kind == "evaluations":
@@ -69,6 +73,8 @@ def write(
         write_table(path, rows, SHARD, manifest, MEASURED)
     else:
         write_tensors(path, _tensors(job, content), manifest)
+    for file in job.files[1:]:
+        (plan.folder / file).write_text("a card")
 
 
 def _said(job: Job, content: float) -> dict:

@@ -18,6 +18,7 @@ from elf.networks.names import parse
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import ELF_TERMS, EvaluationSpec, Objective
 from elf.specs.features import FeaturesSpec
+from elf.specs.kinds import experts_of
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
@@ -93,7 +94,7 @@ def test_experts_keep_what_any_recipe_of_the_grid_reads(tmp_path):
     # 10 images read start epochs 0 to 14 and targets up to 16, 50 images 0 to 39 and up to 41.
     assert {spec.epochs for spec in grid.experts.values()} == {tuple(range(42))}
     ten = next(spec for spec in grid.synthetic_sets.values() if spec.ipc == 10)
-    assert grid.experts_of(ten) == [f"experts/cifar10/convnet-w128-d3-in/expert{i}.safetensors" for i in range(100)]
+    assert experts_of(ten) == [f"experts/cifar10/convnet-w128-d3-in/expert{i}.safetensors" for i in range(100)]
 
 
 def with_recipe(tmp_path: Path, *, alone: bool = False, **changes) -> Grid:
@@ -136,7 +137,7 @@ def test_settings_of_the_selection_count_only_where_something_is_selected(tmp_pa
     assert validated.held_out_per_class == 7
     assert {spec.held_out_per_class for spec in grid.experts.values()} == {0, 7}
     assert len(grid.experts) == 200
-    assert all("-without7/" in path for path in grid.experts_of(validated))
+    assert all("-without7/" in path for path in experts_of(validated))
     on_test = with_recipe(tmp_path, selection="best_on_test").synthetic_sets.values()
     assert not any("validation_per_class" in spec.recipe for spec in on_test)
 

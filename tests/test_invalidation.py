@@ -281,9 +281,11 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_makes_stale_what_it_can_change(workflow, edit):
+    """As Snakemake has it, and as ``elf plan`` has it without asking Snakemake."""
     change, stale = EDITS[edit]
     change(workflow)
     assert workflow.planned() == stale
+    assert workflow.planned_by_elf() == stale
 
 
 def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
@@ -309,6 +311,7 @@ def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
         if file.is_file() and ".snakemake" not in file.parts:
             os.utime(file, (now, now))
     assert workflow.planned(ELF_DATA_DIR=str(tmp_path)) == set()
+    assert workflow.planned_by_elf(ELF_DATA_DIR=str(tmp_path)) == set()
 
 
 def test_an_added_epoch_leaves_what_exists_untouched(workflow):
@@ -327,4 +330,4 @@ def test_an_added_epoch_leaves_what_exists_untouched(workflow):
     assert {path: after[path] for path in unchanged} == {path: before[path] for path in unchanged}
     remade = {path for path in before if (workflow.results / path).stat().st_mtime_ns != times[path]}
     assert remade == expected
-    assert workflow.planned() == set()
+    assert workflow.planned() == workflow.planned_by_elf() == set()

@@ -10,6 +10,7 @@ from conftest import PROJECT
 from elf.cells import Cell, FullDataCell
 from elf.config_reading import load_settings
 from elf.grid import Grid, build_grid
+from elf.specs.kinds import experts_of
 
 LISTS = Path(__file__).parent / "paper"
 FRONT_REAR_TASK = {
@@ -117,7 +118,7 @@ def test_synthetic_sets(grid):
     for cell, shown in tables(grid, Cell).values():
         spec = cell.synthetic
         key = (spec.dataset, spec.method, spec.network, spec.ipc)
-        numbers_so_far, experts = found.get(key, (frozenset(), bool(grid.experts_of(spec))))
+        numbers_so_far, experts = found.get(key, (frozenset(), bool(experts_of(spec))))
         found[key] = (numbers_so_far | shown, experts)
     assert len(wanted) == len(grid.synthetic_sets) == 24
     assert found == wanted

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from elf.planning.calibration import read_calibration
 from elf.planning.cluster import CPU, DEVICE, HERE, Cluster, Submissions, contracted, grouped, simulate
 from elf.planning.costs import Surroundings
-from elf.planning.jobs import COLLECTED, DRAWN, KINDS, Job, jobs_of
+from elf.planning.jobs import Job, jobs_of
 from elf.planning.peaks import busiest, largest_at_once
 from elf.planning.priorities import priorities
 from elf.planning.resuming import resume_bytes
@@ -23,6 +23,7 @@ from elf.planning.sizes import HEADER
 from elf.planning.work import Sizes
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.expert import ExpertRecipe, ExpertSpec
+from elf.specs.kinds import KINDS
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
@@ -393,7 +394,7 @@ def test_every_rule_that_computes_has_the_priority_of_its_job():
         for path in re.findall(r'priority: priority_of\("(.*)"\)$', file.read_text(encoding="utf-8"), re.MULTILINE):
             pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))
             asked |= {job for job in found if re.fullmatch(pattern, job)}
-    computing = set(KINDS) - {"teacher trainings", COLLECTED, DRAWN}
+    computing = {kind.name for kind in KINDS.values() if kind.rule is not None and kind.spec is not None}
     assert {kinds[job] for job in asked} == computing
     assert asked == {job for job in found if kinds[job] in computing}
     assert all(found[job] > 0 for job in asked)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -235,6 +236,9 @@ def test_a_second_run_on_the_same_folder_is_refused(workflow):
     assert workflow.content_ids() == before
 
 
+SHARD_OF_THEIRS = f"evaluations/digits/theirs-ipc10-seed0/{NETWORK}/task-lr0.01/seeds0-1.parquet"
+
+
 def test_an_imported_set_takes_part_like_any_other_method(workflow):
     """Pictures of the random set, as bytes in another layout and order, come back as the set that they were."""
     file = workflow.results / f"synthetic/digits/{RANDOM}/images.safetensors"
@@ -253,7 +257,7 @@ def test_an_imported_set_takes_part_like_any_other_method(workflow):
     workflow.edit(SCALE_FILE, "method: [tesla, herding", "method: [theirs, tesla, herding")
     jobs = {
         "distill synthetic/digits/theirs-ipc10-seed0/images.safetensors",
-        f"evaluate evaluations/digits/theirs-ipc10-seed0/{NETWORK}/task-lr0.01/seeds0-1.parquet",
+        f"evaluate {SHARD_OF_THEIRS}",
         "collect_experiment collected/table01.parquet",
         "draw_table tables/table01.md",
     }
@@ -270,8 +274,43 @@ def test_an_imported_set_takes_part_like_any_other_method(workflow):
         np.testing.assert_allclose(found, ours, atol=1e-6)
     assert "| theirs |" in (workflow.results / "tables/table01.md").read_text(encoding="utf-8")
 
+    _check_plans_without_the_file(workflow, Path("imported/theirs.safetensors"))
     bring(255 - pictures)
-    assert workflow.planned("table01") == jobs
+    assert workflow.planned("table01") == workflow.planned_by_elf("table01") == jobs
+
+
+def _check_plans_without_the_file(workflow, imported: Path) -> None:
+    """What is there stays while its file from elsewhere is away; what has to be made from it is an error."""
+    (workflow.folder / imported).rename(workflow.folder / "away")
+    folder = "results/tiny/synthetic/digits/theirs-ipc10-seed0"
+    made, sheet = f"{folder}/images.safetensors", f"{folder}/contact_sheet.png"
+    targets = ("table01", "all", made, sheet, f"results/tiny/{SHARD_OF_THEIRS}")
+    refused = {target for target in targets if not _same_plan(workflow, imported, target)}
+    assert refused == {made}
+    (workflow.folder / made).rename(workflow.folder / "set")
+    refused = {target for target in targets if not _same_plan(workflow, imported, target)}
+    assert refused >= {made, sheet}
+    table, collected = "results/tiny/tables/table01.html", "results/tiny/collected/table01.parquet"
+    (workflow.folder / table).rename(workflow.folder / "table")
+    assert _same_plan(workflow, imported, "table01")
+    (workflow.folder / collected).rename(workflow.folder / "rows")
+    assert not _same_plan(workflow, imported, "table01")
+    for kept, name in (("away", imported), ("set", made), ("table", table), ("rows", collected)):
+        (workflow.folder / kept).rename(workflow.folder / name)
+    assert _same_plan(workflow, imported, "table01")
+
+
+def _same_plan(workflow, imported: Path, target: str) -> bool:
+    """Return whether a target can be made, once Snakemake and ``elf plan`` agreed on it and on the jobs."""
+    ended = workflow.run(target, "--dry-run")
+    if ended.status == 0:
+        assert workflow.planned_by_elf(target) == ended.jobs, target
+        return True
+    assert "MissingInputException" in ended.output and str(imported) in ended.output
+    refused = workflow.call([sys.executable, "-m", "elf", "plan", target, "--scale", "tiny"])
+    assert refused.status == 1, target
+    assert f"elf plan: error: {imported}: there is no such file" in refused.output
+    return False
 
 
 MISTAKES = {

@@ -4,6 +4,7 @@ The copy has one scale more, ``tiny``: every rule, method and objective in two m
 """
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -73,6 +74,22 @@ changes:
       elf: {method: [dm], eval_network: [resnet18-in], teacher_epoch: [1, 2]}
 """
 SCALE_FILE = "config/scales/tiny.yaml"
+
+LISTED = """
+import json, sys
+from pathlib import Path
+from elf.finding_data import data_folder
+from elf.planning.jobs import jobs_of, selected
+from elf.planning.states import check_can_run, states_of
+from elf.specs.kinds import KINDS
+from elf.stages.plan import make_plan
+plan = make_plan(Path("config"), "tiny", Path("results"))
+jobs = selected(plan, jobs_of(plan), sys.argv[1:])
+states = states_of(jobs, plan.folder, data_folder())
+check_can_run(plan, jobs, states, sys.argv[1:])
+rules = {path: KINDS[job.kind].rule for path, job in jobs.items() if not states[path].done}
+print(json.dumps([f"{rule} {path}" for path, rule in rules.items() if rule]))
+"""
 
 
 @dataclass(frozen=True)
@@ -162,6 +179,12 @@ class WorkflowCopy:
         ended = self.run(*targets, "--dry-run", PYTHONPATH=str(poison.parent), **changes)
         assert ended.status == 0, ended.output
         return ended.jobs
+
+    def planned_by_elf(self, *targets: str, **changes: str) -> set[str]:
+        """Return the jobs that are to do as ``elf plan`` has them, in the same words."""
+        ended = self.call([sys.executable, "-c", LISTED, *targets], PYTHONPATH=str(self.folder), **changes)
+        assert ended.status == 0, ended.output
+        return set(json.loads(ended.output))
 
     def read_manifests(self) -> dict[str, dict]:
         """Return the manifest of every artifact, by path below the results."""

@@ -1,5 +1,6 @@
 """What a result was made from: its file and those before it, as their manifests say."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -75,13 +76,14 @@ class Manifests:
         """Return the manifest of a file below the folder; None if the file is missing or unreadable."""
         return self._read(path)[1]
 
-    def artifact(self, role: str, path: str, expected: str | None = None) -> Artifact:
-        """Return a file in the role that it had for a result; ``expected`` is the identifier that this one names."""
+    def artifact(self, role: str, path: str, named: Collection[str] = ()) -> Artifact:
+        """Return a file in the role that it had for a result; ``named`` are the identifiers that other files name."""
         state, manifest = self._read(path)
         found = manifest and manifest["id"]
-        if state == THERE and expected is not None and found != expected:
+        others = [identifier for identifier in named if identifier != found]
+        if state == THERE and others:
             state = CHANGED
-        return Artifact(role, path, state, expected or found, manifest)
+        return Artifact(role, path, state, others[0] if others else found, manifest)
 
     def sizes(self, path: str) -> dict[str, TensorSize]:
         """Return the tensors of a safetensors file from its header alone; empty if it is missing or unreadable."""

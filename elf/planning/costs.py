@@ -8,16 +8,9 @@ from elf.planning import work
 from elf.planning.distillation_work import distillation_work
 from elf.planning.jobs import Job
 from elf.planning.work import Sizes, Work
+from elf.specs import kinds
 from elf.specs.base import Spec
-
-STAGES = {
-    "datasets": "prepare-dataset",
-    "experts": "train-expert",
-    "teacher trainings": "train-teacher",
-    "features": "extract-features",
-    "evaluations": "evaluate",
-}
-"""From the kind of a job to the command whose speed is measured; that of a synthetic set also names the method."""
+from elf.specs.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,11 @@ class Surroundings:
 
 
 def stage_of(job: Job) -> str | None:
-    """Return the stage whose speed a job has; None for jobs of a moment."""
-    return f"distill/{job.spec.module}" if job.kind == "synthetic sets" else STAGES.get(job.kind)
+    """Return the stage whose speed a job has, that of a synthetic set with its method; None for jobs of a moment."""
+    kind = KINDS[job.kind]
+    if kind.is_brief:
+        return None
+    return f"{kind.command}/{job.spec.module}" if kind is kinds.SETS else kind.command
 
 
 def work_of(job: Job, around: Surroundings) -> Work | None:
@@ -56,15 +52,15 @@ def work_of(job: Job, around: Surroundings) -> Work | None:
     spec, sizes = job.spec, around.sizes_for(job.spec)
     if sizes is None:
         return None
-    if job.kind == "datasets":
+    if job.kind == kinds.DATASETS.name:
         return work.dataset_work(spec, sizes)
-    if job.kind == "experts":
+    if job.kind == kinds.EXPERTS.name:
         return work.expert_work(spec, sizes)
-    if job.kind == "synthetic sets":
+    if job.kind == kinds.SETS.name:
         return distillation_work(spec, sizes)
-    if job.kind == "teacher trainings":
+    if job.kind == kinds.TRAININGS.name:
         return work.teacher_work(spec, sizes, job.epochs)
-    if job.kind == "features":
+    if job.kind == kinds.FEATURES.name:
         return work.features_work(spec, sizes, around.images_for(spec))
     return work.evaluation_work(spec, sizes, around.images_for(spec))
 
@@ -74,17 +70,17 @@ def bytes_of(job: Job, around: Surroundings) -> int | None:
     if job.spec is None:
         return 0
     spec, sizes = job.spec, around.sizes_for(job.spec)
-    if job.kind == "evaluations":
+    if job.kind == kinds.EVALUATIONS.name:
         return files.EVALUATION
     if sizes is None:
         return None
-    if job.kind == "datasets":
+    if job.kind == kinds.DATASETS.name:
         return files.dataset_bytes(spec, sizes)
-    if job.kind == "experts":
+    if job.kind == kinds.EXPERTS.name:
         return files.expert_bytes(spec, sizes)
-    if job.kind == "synthetic sets":
+    if job.kind == kinds.SETS.name:
         return files.synthetic_bytes(spec, sizes)
-    if job.kind == "features":
+    if job.kind == kinds.FEATURES.name:
         return files.features_bytes(spec, sizes, around.images_for(spec))
     checkpoint = files.checkpoint_bytes(spec, sizes)
     return checkpoint and checkpoint * len(job.epochs)

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from elf.artifacts.manifest import Manifest
 from elf.artifacts.tables import read_table
 from elf.cells import Cell, FullDataCell
 from elf.errors import ElfError
-from elf.planning.jobs import Job, jobs_of, selected
-from elf.planning.states import SETTINGS, State, fits, states_of
+from elf.planning.jobs import Job, jobs_of, lineage, selected
+from elf.planning.states import DAMAGED, SETTINGS, State, elsewhere, fits, given_manifest, states_of
 from elf.results.columns import Cell as Gathered
 from elf.results.observations import is_of_paper, setting_of, setting_of_row
 from elf.results.printed import read_printed
@@ -22,9 +22,6 @@ from elf.results.statistics import summarise_seeds
 from elf.stages.cell_recipes import recipes_of
 from elf.stages.origins import results_of
 from elf.stages.plan import Plan
-
-MADE_OF = ("evaluations", "features", "teacher checkpoints", "synthetic sets", "experts", "datasets")
-"""Kinds of files behind a number, from the number to the images; a teacher's training only serves its checkpoints."""
 
 
 def explain(plan: Plan, experiment: str, name: str, cell: Cell | FullDataCell, data_folder: Path) -> dict:
@@ -48,11 +45,12 @@ def explain(plan: Plan, experiment: str, name: str, cell: Cell | FullDataCell, d
     jobs = selected(plan, jobs_of(plan), [f"{plan.folder.as_posix()}/{target}" for target in targets])
     states = states_of(jobs, plan.folder, data_folder)
     number, damaged = accuracies(plan.folder, cell, targets, states)
-    files = [_file(plan.folder, job, jobs, states) for kind in MADE_OF for job in jobs.values() if job.kind == kind]
+    made_of = lineage(jobs, targets)
+    files = [entry for job in made_of for entry in _files(plan.folder, job, states)]
     for file in files:
         if file["path"] in damaged:
             file |= {"state": "damaged", "reasons": [{"cause": "damaged", "details": [damaged[file["path"]]]}]}
-    current = not damaged and all(states[target].done for target in targets)
+    current = not damaged and not any(states[job.path].reasons for job in made_of)
     return {
         "experiment": experiment,
         "cell": name,
@@ -131,7 +129,18 @@ def _specification(cell: Cell | FullDataCell) -> dict:
     }
 
 
-def _file(folder: Path, job: Job, jobs: Mapping[str, Job], states: Mapping[str, State]) -> dict:
+def _files(folder: Path, job: Job, states: Mapping[str, State]) -> Iterator[dict]:
+    """Yield what is known of a file, and of those from elsewhere that it is made from."""
+    yield _file(folder, job, states)
+    for role, path in job.given.items():
+        file, manifest = elsewhere(folder, path), given_manifest(folder, path)
+        cause = None if manifest else DAMAGED if file.is_file() else "gone"
+        reasons = [{"cause": cause, "details": []}] if cause else []
+        entry = {"kind": role, "path": path, "state": cause or "current", "reasons": reasons}
+        yield entry | (_made(file, manifest, []) if manifest else {})
+
+
+def _file(folder: Path, job: Job, states: Mapping[str, State]) -> dict:
     """Return what is known of a file, and whether its inputs are those that are there."""
     state, path = states[job.path], folder / job.path
     entry = {
@@ -142,21 +151,28 @@ def _file(folder: Path, job: Job, jobs: Mapping[str, Job], states: Mapping[str, 
     }
     if state.manifest is None:
         return entry
-    measured = state.manifest["measured"]
-    return entry | {
-        "id": state.manifest["id"],
-        "code_id": state.manifest["code_id"],
+    sources = [(role, source, states[source].manifest) for role, source in job.inputs.items()]
+    sources += [(role, source, given_manifest(folder, source)) for role, source in job.given.items()]
+    return entry | _made(path, state.manifest, [_input(state.manifest, *source) for source in sources])
+
+
+def _made(file: Path, manifest: Manifest, inputs: list[dict]) -> dict:
+    """Return how a file was made."""
+    measured = manifest["measured"]
+    return {
+        "id": manifest["id"],
+        "code_id": manifest["code_id"],
         "device": measured.get("device"),
         "wall_seconds": measured.get("wall_seconds"),
-        "versions": state.manifest["versions"],
-        "written": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds"),
-        "inputs": [_input(role, source, state.manifest, states[source]) for role, source in job.inputs.items()],
+        "versions": manifest["versions"],
+        "written": datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
+        "inputs": inputs,
     }
 
 
-def _input(role: str, path: str, manifest: Manifest, source: State) -> dict:
+def _input(manifest: Manifest, role: str, path: str, source: Manifest | None) -> dict:
     recorded = manifest["inputs"].get(role, {}).get("id")
-    fit = None if source.manifest is None else fits(manifest, role, source.manifest)
+    fit = None if source is None else fits(manifest, role, source)
     return {"role": role, "path": path, "id": recorded, "fits": fit}
 
 

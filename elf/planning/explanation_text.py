@@ -4,21 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from elf.planning.text import wrapped
+from elf.specs.kinds import EXPERTS, KINDS
 
-SINGULAR = {
-    "evaluations": "evaluation",
-    "features": "features",
-    "teacher checkpoints": "teacher",
-    "synthetic sets": "synthetic set",
-    "experts": "expert",
-    "datasets": "dataset",
-}
 CAUSE_TEXTS = {
     "missing": "not made yet",
     "damaged": "damaged",
     "settings": "made with other settings",
     "code": "made by other code: modules changed",
     "input": "made from another state of",
+    "gone": "no longer there, so that what was made from it cannot be made again",
     "follows": "waits for what is made again",
 }
 MARKS = {"scale": "*", "experiment": "+", None: " "}
@@ -107,16 +101,17 @@ def _columns(columns: Mapping) -> Iterator[str]:
 
 def _files(files: Iterable[Mapping]) -> Iterator[str]:
     files = list(files)
-    experts = [file for file in files if file["kind"] == "experts"]
+    experts = [file for file in files if file["kind"] == EXPERTS.name]
     for file in files:
-        if file["kind"] != "experts":
+        if file["kind"] != EXPERTS.name:
             yield from ("", *_file(file))
         elif file is experts[0]:
             yield from ("", *(_experts(experts) if len(experts) > 1 else _file(file)))
 
 
 def _file(file: Mapping) -> Iterator[str]:
-    yield f"  {SINGULAR[file['kind']]:<14} {file['path']}"
+    name = KINDS[file["kind"]].one if file["kind"] in KINDS else file["kind"]
+    yield f"  {name:<14} {file['path']}"
     if file["state"] == "current" and "id" not in file:
         yield from _inside("no longer there, but all that was made from it is current")
         return

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from elf.planning.calibration import Calibration
 from elf.planning.costs import Surroundings, bytes_of, stage_of, work_of
-from elf.planning.jobs import KINDS, Job
+from elf.planning.jobs import Job
 from elf.planning.memory import evaluation_bytes
 from elf.planning.scheduling import longest_chain, schedule
 from elf.planning.sizes import sizes_of
 from elf.planning.states import CODE, DAMAGED, FOLLOWS, INPUT, MISSING, SETTINGS, State
 from elf.planning.work import Work
+from elf.specs import kinds
+from elf.specs.kinds import KINDS
 from elf.stages.plan import Plan
 
 
@@ -93,7 +95,7 @@ def surroundings(plan: Plan, jobs: Mapping[str, Job], states: Mapping[str, State
     """Return the sizes of the datasets and sets of a plan; those of datasets of other settings are not looked at."""
     sizes = {}
     for path, job in jobs.items():
-        if job.kind == "datasets":
+        if job.kind == kinds.DATASETS.name:
             state = states[path]
             manifest = None if state.details(SETTINGS) else state.manifest
             if (size := sizes_of(job.spec, plan.folder / path, manifest)) is not None:
@@ -146,7 +148,7 @@ def _memory(to_do: Mapping[str, Job], around: Surroundings) -> tuple[str, int] |
     needed = {
         path: evaluation_bytes(job.spec, sizes, around.images_for(job.spec)) or 0
         for path, job in to_do.items()
-        if job.kind == "evaluations" and (sizes := around.sizes_for(job.spec)) is not None
+        if job.kind == kinds.EVALUATIONS.name and (sizes := around.sizes_for(job.spec)) is not None
     }
     return max(needed.items(), key=lambda entry: entry[1], default=None)
 
@@ -162,8 +164,8 @@ def _kinds(
     works: Mapping[str, Work | None],
     seconds: Mapping[str, float | None],
 ):
-    for name in KINDS:
-        own = [path for path, job in jobs.items() if job.kind == name]
+    for name in dict.fromkeys(kind.group for kind in KINDS.values()):
+        own = [path for path, job in jobs.items() if job.group == name]
         if not own:
             continue
         causes = Counter(states[path].first for path in own)
@@ -195,7 +197,7 @@ def _reasons(jobs: Mapping[str, Job], states: Mapping[str, State]) -> dict[tuple
             details = reason.details if reason.cause != FOLLOWS else ()
             # All experts of a buffer are one reason.
             for detail in {"experts" if detail.startswith("expert ") else detail for detail in details}:
-                reasons.setdefault((reason.cause, detail), Counter())[job.kind] += 1
+                reasons.setdefault((reason.cause, detail), Counter())[job.group] += 1
     return reasons
 
 

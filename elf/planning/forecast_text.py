@@ -24,8 +24,7 @@ ASSUMPTIONS = (
     "methods without a closed form are not counted.",
     "A stale job counts in full; what an interrupted one has saved is not looked at.",
     "A file that is gone counts as done where all that is made from it is there and current.",
-    "Tables, figures and collected results take seconds and are not estimated; whether the code that drew them "
-    "changed is not looked at.",
+    "Tables, figures and collected results take seconds and are not estimated.",
     "Bytes follow from shapes; contact sheets, logs and files for resuming are left out.",
 )
 

@@ -1,42 +1,29 @@
 """The jobs of a scale and what each waits for, as the rules have them; without asking Snakemake."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from graphlib import TopologicalSorter
 
 from elf.errors import ElfError
 from elf.grid import Grid
 from elf.near_misses import suggestion
+from elf.specs import kinds
 from elf.specs.base import Spec
-from elf.specs.teacher import TeacherSpec
+from elf.specs.kinds import KINDS, Kind
 from elf.stages.plan import Plan
 
-KINDS = (
-    "datasets",
-    "experts",
-    "synthetic sets",
-    "teacher trainings",
-    "teacher checkpoints",
-    "features",
-    "evaluations",
-    "collected results",
-    "tables, figures, report",
-)
-COLLECTED, DRAWN = KINDS[-2:]
-"""Kinds without a specification; they take seconds."""
-REPORT, VERDICTS = "report/index.html", "verdicts/comparison.csv"
-"""First files of the jobs with several."""
-
-IMAGES = "images.safetensors"
+REPORT, VERDICTS = kinds.REPORT.files[0], kinds.VERDICTS.files[0]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What makes one file.
+    """What makes one file, or several at once.
 
     Attributes
     ----------
     path : str
-        Of the file, below the results folder of the scale.
+        Of the (first) file, below the results folder of the scale.
     kind : str
         One of ``KINDS``.
     spec : Spec or None
@@ -47,6 +34,10 @@ class Job:
         Paths of further files that it is made from or waits for.
     epochs : tuple of int
         Of a teacher's training, those that are kept; of a checkpoint, its own.
+    name : str or None
+        The table or figure that it is for; None where it is for none or all.
+    digest : callable or None
+        Gives the digest of what results and drawings hold besides their inputs.
     """
 
     path: str
@@ -55,81 +46,121 @@ class Job:
     inputs: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     epochs: tuple[int, ...] = ()
+    name: str | None = None
+    digest: Callable[[], str] | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:
         """Paths of all files that it waits for."""
         return (*self.inputs.values(), *self.after)
 
+    @property
+    def given(self) -> Mapping[str, str]:
+        """Files from elsewhere by role; no job makes them, and their paths start where the workflow runs."""
+        return KINDS[self.kind].given(self.spec)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of all files that it makes, ``path`` first."""
+        return KINDS[self.kind].made_with(self.path)
+
+    @property
+    def group(self) -> str:
+        """Under which name it is counted."""
+        return KINDS[self.kind].group
+
 
 def jobs_of(plan: Plan) -> dict[str, Job]:
     """Return all jobs of a scale by the path of what they make, each after those that it waits for."""
-    grid, jobs = plan.grid, {}
+    jobs = {job.path: job for job in (*_computing(plan.grid), *_results(plan))}
+    ordered: dict[str, Job] = {}
 
-    def add(path, kind: str, spec: Spec | None = None, **others) -> None:
-        jobs[str(path)] = Job(str(path), kind, spec, **others)
+    def add(job: Job) -> None:
+        if job.path not in ordered:
+            for parent in job.parents:
+                add(jobs[parent])
+            ordered[job.path] = job
 
-    for path, spec in grid.datasets.items():
-        add(f"{path}/{IMAGES}", "datasets", spec)
-    for path, spec in grid.experts.items():
-        add(path, "experts", spec, inputs={"dataset": _dataset(spec.dataset)})
-    for path, spec in grid.synthetic_sets.items():
-        experts = {f"expert {index}": file for index, file in enumerate(grid.experts_of(spec))}
-        add(f"{path}/{IMAGES}", "synthetic sets", spec, inputs={"dataset": _dataset(spec.dataset)} | experts)
-    for path, spec in grid.teachers.items():
-        _add_teacher(jobs, spec, sorted(grid.checkpoints[path]))
-    for path, spec in grid.features.items():
-        teacher = f"teachers/{spec.dataset}/{spec.teacher_network}/epoch{spec.teacher_epoch}.safetensors"
-        add(path, "features", spec, inputs={"synthetic set": _images(spec), "teacher": teacher})
-    for path, spec in grid.evaluations.items():
-        inputs = {"dataset": _dataset(spec.dataset), "synthetic set": _images(spec)}
-        if spec.objective.needs_teacher:
-            name = f"{spec.teacher_network}-epoch{spec.teacher_epoch}.safetensors"
-            inputs["features"] = f"features/{spec.dataset}/{spec.synthetic_set}/{name}"
-        add(path, "evaluations", spec, inputs=inputs)
-    _add_drawings(jobs, plan)
-    return jobs
+    # By kind, unless one of an earlier kind is made from one of a later.
+    for job in jobs.values():
+        add(job)
+    return ordered
 
 
-def _add_teacher(jobs: dict[str, Job], spec: TeacherSpec, epochs: list[int]) -> None:
-    """Add a training and its checkpoints, which are jobs of their own: the first of them trains for all."""
-    training, inputs = f"{spec.folder}/training.safetensors", {"dataset": _dataset(spec.dataset)}
-    jobs[training] = Job(training, "teacher trainings", spec, inputs, epochs=tuple(epochs))
-    for epoch in epochs:
-        path = str(spec.checkpoint(epoch))
-        jobs[path] = Job(path, "teacher checkpoints", spec, inputs, after=(training,), epochs=(epoch,))
+def _computing(grid: Grid) -> Iterator[Job]:
+    for kind in KINDS.values():
+        for folder, spec in getattr(grid, kind.collection or "", {}).items():
+            epochs = sorted(grid.checkpoints[folder]) if kind is kinds.TRAININGS else []
+            job = Job(kind.path(spec), kind.name, spec, kind.inputs(spec), epochs=tuple(epochs))
+            yield job
+            for epoch in epochs:
+                path = str(spec.checkpoint(epoch))
+                inputs = kinds.CHECKPOINTS.inputs(spec)
+                yield Job(path, kinds.CHECKPOINTS.name, spec, inputs, after=(job.path,), epochs=(epoch,))
 
 
-def _add_drawings(jobs: dict[str, Job], plan: Plan) -> None:
-    def add(path: str, kind: str, after: Iterable[str]) -> str:
-        jobs[path] = Job(path, kind, after=tuple(after))
-        return path
-
-    pictures = [
-        add(f"{path}/contact_sheet.png", DRAWN, [f"{path}/{IMAGES}", _dataset(spec.dataset)])
-        for path, spec in plan.grid.synthetic_sets.items()
-    ]
-    drawn = []
+def _results(plan: Plan) -> Iterator[Job]:
+    """Yield what gathers results and shows them."""
+    sheets, drawn = [], []
+    for spec in plan.grid.synthetic_sets.values():
+        sheets.append(kinds.SHEETS.at(dataset=spec.dataset, synthetic_set=spec.name))
+        shown = (kinds.SETS.path(spec), kinds.DATASETS.at(dataset=spec.dataset))
+        yield Job(sheets[-1], kinds.SHEETS.name, after=shown)
     for name in plan.grid.cells:
-        collected = add(f"collected/{name}.parquet", COLLECTED, collected_from(plan.collected(name)))
-        drawn.append(add(drawing(plan, name), DRAWN, [collected]))
-    everything = add("results.parquet", COLLECTED, collected_from(plan.grid))
+        kind, collected = _kind_of(plan, name), kinds.OF_EXPERIMENTS.at(experiment=name)
+        of_experiment = {"name": name, "digest": partial(plan.results_digest, name)}
+        yield Job(collected, kinds.OF_EXPERIMENTS.name, after=collected_from(plan.collected(name)), **of_experiment)
+        drawn.append(drawing(plan, name))
+        shown = {"name": name, "digest": partial(plan.experiment_digest, name)}
+        yield Job(drawn[-1], kind.name, after=(collected,), **shown)
+    everything = kinds.RESULTS.files[0]
+    yield Job(everything, kinds.RESULTS.name, after=collected_from(plan.grid), digest=plan.results_digest)
+    yield Job(VERDICTS, kinds.VERDICTS.name, after=(everything,), digest=lambda: plan.drawings_digest)
     figures = [path for path in drawn if path.startswith("figures/")]
-    datasets = [f"{path}/{IMAGES}" for path in plan.grid.datasets]
-    add(VERDICTS, DRAWN, [everything])
-    add(REPORT, DRAWN, [everything, *figures, *datasets, *pictures])
+    datasets = map(kinds.DATASETS.path, plan.grid.datasets.values())
+    shown = (everything, *figures, *datasets, *sheets)
+    yield Job(REPORT, kinds.REPORT.name, after=shown, digest=lambda: plan.report_digest)
 
 
-def collected_from(grid: Grid) -> list[str]:
+def _kind_of(plan: Plan, experiment: str) -> Kind:
+    return {"table": kinds.TABLES, "figure": kinds.FIGURES}[plan.settings.experiments[experiment].kind]
+
+
+def collected_from(grid: Grid) -> tuple[str, ...]:
     """Return the files that the rows of a part of the grid come from."""
-    images = [f"{path}/{IMAGES}" for path in (*grid.synthetic_sets, *grid.datasets)]
-    return [*grid.evaluations, *grid.full_data, *images]
+    sets = map(kinds.SETS.path, grid.synthetic_sets.values())
+    datasets = map(kinds.DATASETS.path, grid.datasets.values())
+    return (*grid.evaluations, *grid.full_data, *sets, *datasets)
 
 
 def drawing(plan: Plan, experiment: str) -> str:
     """Return the path of the first file of a table or figure."""
-    kind = plan.settings.experiments[experiment].kind
-    return f"{kind}s/{experiment}.{'md' if kind == 'table' else 'pdf'}"
+    kind = _kind_of(plan, experiment)
+    return kind.at(**{plan.settings.experiments[experiment].kind: experiment})
+
+
+def lineage(jobs: Mapping[str, Job], targets: Iterable[str]) -> list[Job]:
+    """Return what some files are made from, themselves included: each before its inputs, from numbers to images.
+
+    What a job merely waits for, such as a teacher's training, is left out.
+    """
+    made_into: dict[str, list[str]] = {path: [] for path in targets}
+    waiting = list(made_into)
+    while waiting:
+        path = waiting.pop()
+        for source in jobs[path].inputs.values():
+            if source not in made_into:
+                waiting.append(source)
+            made_into.setdefault(source, []).append(path)
+    rank = {name: -place for place, name in enumerate(KINDS)}
+    order = {path: place for place, path in enumerate(jobs) if path in made_into}
+    sorter, found = TopologicalSorter(made_into), []
+    sorter.prepare()
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=lambda path: (rank[jobs[path].kind], order[path]))
+        found += [jobs[path] for path in ready]
+        sorter.done(*ready)
+    return found
 
 
 def selected(plan: Plan, jobs: Mapping[str, Job], targets: Iterable[str]) -> dict[str, Job]:
@@ -149,7 +180,7 @@ def selected(plan: Plan, jobs: Mapping[str, Job], targets: Iterable[str]) -> dic
     ElfError
         If a target is none of these.
     """
-    waiting = [path for target in targets for path in _paths(plan, jobs, target)] or list(jobs)
+    waiting = [path for target in targets for path in paths_of(plan, jobs, target)] or list(jobs)
     needed: set[str] = set()
     while waiting:
         path = waiting.pop()
@@ -159,26 +190,24 @@ def selected(plan: Plan, jobs: Mapping[str, Job], targets: Iterable[str]) -> dic
     return {path: job for path, job in jobs.items() if path in needed}
 
 
-def _paths(plan: Plan, jobs: Mapping[str, Job], target: str) -> list[str]:
-    kinds = {name: plan.settings.experiments[name].kind for name in plan.grid.cells}
-    if target in kinds:
+def named(plan: Plan, jobs: Mapping[str, Job], target: str) -> list[str] | None:
+    """Return the jobs of a target that has a name; None if it may be a path."""
+    experiments = {name: plan.settings.experiments[name].kind for name in plan.grid.cells}
+    if target in experiments:
         return [drawing(plan, target)]
     if target in ("all_tables", "all_figures"):
-        drawn = [drawing(plan, name) for name, kind in kinds.items() if target == f"all_{kind}s"]
-        pictures = [path for path in jobs if path.endswith("contact_sheet.png")]
-        return drawn + (pictures if target == "all_figures" else [])
-    if target in ("all", "report", "verdicts"):
-        return {"all": list(jobs), "report": [REPORT], "verdicts": [VERDICTS]}[target]
+        drawn = [drawing(plan, name) for name, kind in experiments.items() if target == f"all_{kind}s"]
+        sheets = [path for path, job in jobs.items() if job.kind == kinds.SHEETS.name]
+        return drawn + (sheets if target == "all_figures" else [])
+    return {"all": list(jobs), "report": [REPORT], "verdicts": [VERDICTS]}.get(target)
+
+
+def paths_of(plan: Plan, jobs: Mapping[str, Job], target: str) -> list[str]:
+    """Return the jobs that a target names, without what they need; see `selected`."""
+    if (found := named(plan, jobs, target)) is not None:
+        return found
     path = target.removeprefix("./").removeprefix(f"{plan.folder.as_posix()}/").rstrip("/")
-    stem = path.rpartition(".")[0] or path
-    found = [
-        other
-        for other, job in jobs.items()
-        if other == path
-        or other.startswith(f"{path}/")
-        # A table and a figure are several files of one job.
-        or (job.kind == DRAWN and other.rpartition(".")[0] == stem)
-    ]
+    found = [other for other, job in jobs.items() if path in job.files or other.startswith(f"{path}/")]
     if not found:
         raise no_target(target, plan)
     return found
@@ -195,11 +224,3 @@ def no_target(target: str, plan: Plan) -> ElfError:
 
 def _stem(target: str) -> str:
     return target.rpartition("/")[2].partition(".")[0]
-
-
-def _dataset(name: str) -> str:
-    return f"datasets/{name}/{IMAGES}"
-
-
-def _images(spec) -> str:
-    return f"synthetic/{spec.dataset}/{spec.synthetic_set}/{IMAGES}"

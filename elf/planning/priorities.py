@@ -11,6 +11,7 @@ from elf.planning.forecast import surroundings
 from elf.planning.jobs import jobs_of
 from elf.planning.scheduling import chains
 from elf.planning.states import State
+from elf.specs.kinds import CHECKPOINTS, EVALUATIONS
 from elf.stages.plan import Plan
 
 GROUPED = 8
@@ -38,14 +39,14 @@ def priorities(plan: Plan) -> dict[str, int]:
     around = surroundings(plan, jobs, {path: State(None, ()) for path in jobs})
     works = {path: work_of(job, around) for path, job in jobs.items()}
     operations = {path: work.flops if work else 0.0 for path, work in works.items()}
-    of_set = Counter((job.spec.dataset, job.spec.synthetic_set) for job in jobs.values() if job.kind == "evaluations")
-    for path, job in jobs.items():
-        if job.kind == "evaluations":
-            operations[path] *= min(GROUPED, of_set[job.spec.dataset, job.spec.synthetic_set])
+    evaluations = {path: job.spec for path, job in jobs.items() if job.kind == EVALUATIONS.name}
+    of_set = Counter((spec.dataset, spec.synthetic_set) for spec in evaluations.values())
+    for path, spec in evaluations.items():
+        operations[path] *= min(GROUPED, of_set[spec.dataset, spec.synthetic_set])
     parents = {path: list(dict.fromkeys(job.parents)) for path, job in jobs.items()}
     longest = chains(parents, operations)
     # The training of a teacher is no job of Snakemake's, but part of those of its checkpoints.
     for path, job in jobs.items():
-        if job.kind == "teacher checkpoints":
+        if job.kind == CHECKPOINTS.name:
             longest[path] += sum(operations[training] for training in job.after)
     return {path: round(value / UNIT) for path, value in longest.items()}

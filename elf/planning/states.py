@@ -1,7 +1,10 @@
-"""Which files are there and still what the configuration and the code would make; from the files' own manifests."""
+"""Which files are there and still what the configuration and the code would make.
+
+Artifacts say so themselves, in their manifests; of drawings Snakemake's own records do.
+"""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,34 +15,20 @@ from elf.artifacts.manifest import Manifest, read_manifest
 from elf.data.sources.layouts import source_state
 from elf.errors import ElfError
 from elf.finding_data import prepared_without_images
-from elf.fingerprint import fingerprint
-from elf.planning.jobs import COLLECTED, Job
-from elf.stages import code
+from elf.fingerprint import PACKAGE
+from elf.planning.jobs import Job, named, paths_of
+from elf.planning.records import Records
+from elf.specs import kinds
+from elf.specs.kinds import COLLECTED, DRAWN, KINDS
+from elf.stages.code import code_of
+from elf.stages.plan import Plan
+
+PROJECT = PACKAGE.parent
 
 MISSING, DAMAGED, SETTINGS, CODE, INPUT, FOLLOWS = "missing", "damaged", "settings", "code", "input", "follows"
 CAUSES = (MISSING, DAMAGED, SETTINGS, CODE, INPUT, FOLLOWS)
 """Why a job has to run: its file is missing or damaged; was made with other settings, other code, or from another
 state of an input; or it follows on a job that has to run."""
-
-MANIFEST_KINDS = {
-    "datasets": "dataset",
-    "experts": "expert trajectory",
-    "synthetic sets": "synthetic set",
-    "teacher trainings": "teacher training",
-    "teacher checkpoints": "teacher checkpoint",
-    "features": "features",
-    "evaluations": "evaluation shard",
-    COLLECTED: "results",
-}
-CODE_OF: dict[str, Callable[..., str]] = {
-    "datasets": code.prepare_dataset_code,
-    "experts": code.train_expert_code,
-    "synthetic sets": code.distill_code,
-    "teacher trainings": code.train_teacher_code,
-    "teacher checkpoints": code.train_teacher_code,
-    "features": code.extract_features_code,
-    "evaluations": code.evaluate_code,
-}
 
 
 @dataclass(frozen=True)
@@ -68,20 +57,23 @@ class State:
         None if the file is missing, damaged, or has none.
     reasons : tuple of Reason
         Why the job has to run; empty if it need not.
+    lacks : str or None
+        A file from elsewhere without which the job cannot run: what is there of it stays as it is.
     """
 
     manifest: Manifest | None
     reasons: tuple[Reason, ...]
+    lacks: str | None = None
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do: the file is as it has to be, or gone and not needed."""
-        return not self.reasons
+        """Whether nothing is left to do: the file is as it has to be, or gone and not needed, or cannot be made."""
+        return not self.reasons or self.lacks is not None
 
     @property
     def first(self) -> str | None:
         """The cause that counts where there are several: a missing file is not also stale."""
-        return min((reason.cause for reason in self.reasons), key=CAUSES.index, default=None)
+        return None if self.done else min((reason.cause for reason in self.reasons), key=CAUSES.index)
 
     def details(self, cause: str) -> tuple[str, ...] | None:
         """Return the details of a cause; None if it is none."""
@@ -101,13 +93,54 @@ def states_of(jobs: Mapping[str, Job], results: Path, data_folder: Path) -> dict
         Folder of the real images; only the names and sizes of files are looked at.
     """
     states: dict[str, State] = {}
+    records = Records(results)
     for path, job in jobs.items():
-        manifest, reasons = _own(job, results, data_folder)
+        manifest, reasons = _own(job, results, data_folder, records)
         if manifest is not None or not reasons:
-            reasons += _of_inputs(job, manifest, states, results)
-        states[path] = State(manifest, tuple(reasons))
+            reasons += _of_inputs(job, manifest, states, results, records)
+        states[path] = State(manifest, tuple(reasons), _lacked(job, states, results))
     to_do = _to_do(jobs, states)
     return {path: _with_waiting(job, states[path], jobs, to_do) for path, job in jobs.items()}
+
+
+def _lacked(job: Job, states: Mapping[str, State], results: Path) -> str | None:
+    """Return the missing file from elsewhere without which a job cannot run, if there is one."""
+    gone = [file for file in job.given.values() if not elsewhere(results, file).is_file()]
+    parents = [parent for parent in job.parents if states[parent].lacks and not (results / parent).is_file()]
+    return next(iter([*gone, *(states[parent].lacks for parent in parents)]), None)
+
+
+def elsewhere(results: Path, file: str) -> Path:
+    """Return where a file lies whose path starts where the workflow runs."""
+    return results.parent.parent / file
+
+
+def check_can_run(plan: Plan, jobs: Mapping[str, Job], states: Mapping[str, State], targets: Iterable[str]) -> None:
+    """Raise an error if a target needs a file from elsewhere that is missing, just where Snakemake raises one.
+
+    What is there stays as it is when its job cannot run. It is an error if it is not there, or asked for by its path.
+
+    Parameters
+    ----------
+    plan : Plan
+    jobs, states : dict
+        Those that the targets need.
+    targets : iterable of str
+        As for `elf.planning.jobs.selected`.
+    """
+    for target in targets or ("all",):
+        asked = named(plan, jobs, target)
+        if asked is None:
+            asked = paths_of(plan, jobs, target)
+        else:
+            asked = [path for path in asked if jobs[path].group == DRAWN and states[path].details(MISSING) is not None]
+        lacked = next((states[path].lacks for path in asked if states[path].lacks), None)
+        if lacked is not None:
+            maker = next(job for job in jobs.values() if lacked in job.given.values())
+            raise ElfError(
+                f"{lacked}: there is no such file, and {maker.path} is made from it; bring it back, or import it again "
+                f"('elf import --name {maker.spec.method} --force')"
+            )
 
 
 def _to_do(jobs: Mapping[str, Job], states: Mapping[str, State]) -> set[str]:
@@ -117,9 +150,9 @@ def _to_do(jobs: Mapping[str, Job], states: Mapping[str, State]) -> set[str]:
     something that runs is. A teacher's training runs for its checkpoints alone.
     """
     used = {parent for job in jobs.values() for parent in job.parents}
-    trainings = {path for path, job in jobs.items() if job.kind == "teacher trainings"}
+    trainings = {path for path, job in jobs.items() if job.kind == kinds.TRAININGS.name}
     missing = {path for path, state in states.items() if state.first == MISSING} - trainings
-    to_do = {path for path, state in states.items() if state.reasons and (path not in missing or path not in used)}
+    to_do = {path for path, state in states.items() if not state.done and (path not in missing or path not in used)}
     to_do -= trainings
     before = -1
     while len(to_do) != before:
@@ -127,37 +160,45 @@ def _to_do(jobs: Mapping[str, Job], states: Mapping[str, State]) -> set[str]:
         for path in reversed(jobs):
             if path in to_do:
                 to_do |= missing.intersection(jobs[path].parents)
-        to_do |= {path for path in jobs if path not in trainings and to_do.intersection(_waited_for(jobs[path]))}
+        able = (path for path in jobs if path not in trainings and states[path].lacks is None)
+        to_do |= {path for path in able if to_do.intersection(_waited_for(jobs[path]))}
     asked = {parent for path in to_do for parent in jobs[path].after} & trainings
     return to_do | {path for path in asked if states[path].reasons or to_do.intersection(jobs[path].parents)}
 
 
 def _waited_for(job: Job) -> Collection[str]:
     """Return what makes a job run when it runs: a checkpoint that is there stays when its training runs for another."""
-    return job.inputs.values() if job.kind == "teacher checkpoints" else job.parents
+    return job.inputs.values() if job.kind == kinds.CHECKPOINTS.name else job.parents
 
 
 def _with_waiting(job: Job, state: State, jobs: Mapping[str, Job], to_do: set[str]) -> State:
+    if state.lacks is not None:
+        return state
     if job.path not in to_do:
         return State(state.manifest, ())
     waits = dict.fromkeys(jobs[parent].kind for parent in _waited_for(job) if parent in to_do)
     return State(state.manifest, (*state.reasons, *([Reason(FOLLOWS, tuple(waits))] if waits else [])))
 
 
-def _own(job: Job, results: Path, data_folder: Path) -> tuple[Manifest | None, list[Reason]]:
+def _own(job: Job, results: Path, data_folder: Path, records: Records) -> tuple[Manifest | None, list[Reason]]:
     """Return the manifest, and what of file, settings and code speaks for making the file again."""
-    file = results / job.path
-    if not file.is_file():
+    file, kind = results / job.path, KINDS[job.kind]
+    if not all((results / path).is_file() for path in job.files):
         return None, [Reason(MISSING)]
-    if job.kind not in MANIFEST_KINDS:
-        return None, []
+    told = records.params(job.path)
+    reasons = []
+    if told is not None and job.digest is not None and job.digest() not in told:
+        reasons.append(Reason(SETTINGS, ("what it shows",)))
+    if kind.manifest is None:
+        if told is not None and code_of(kind, job.name) not in told:
+            reasons.append(Reason(CODE, ("what draws it",)))
+        return None, reasons
     try:
-        manifest = read_manifest(file, MANIFEST_KINDS[job.kind])
+        manifest = read_manifest(file, kind.manifest)
     except ElfError as error:
         return None, [Reason(DAMAGED, (str(error),))]
-    if job.kind == "datasets" and prepared_without_images(job.spec, data_folder, results):
+    if kind is kinds.DATASETS and prepared_without_images(job.spec, data_folder, results):
         return manifest, []
-    reasons = []
     if settings := list(_changed_settings(job, manifest, data_folder)):
         reasons.append(Reason(SETTINGS, tuple(settings)))
     if modules := changed_modules(job, manifest):
@@ -169,12 +210,12 @@ def _changed_settings(job: Job, manifest: Manifest, data_folder: Path) -> Iterat
     if job.spec is None:
         return
     made, wanted = manifest["spec"], job.spec.model_dump(mode="json")
-    if job.kind == "teacher checkpoints":
+    if job.kind == kinds.CHECKPOINTS.name:
         wanted["epoch"] = job.epochs[0]
     yield from _differing(wanted, made)
-    if job.kind == "teacher trainings" and not {*map(str, job.epochs)} <= made["test_accuracy"].keys():
+    if job.kind == kinds.TRAININGS.name and not {*map(str, job.epochs)} <= made["test_accuracy"].keys():
         yield "epochs"
-    if job.kind == "datasets" and "source_state" in made:
+    if job.kind == kinds.DATASETS.name and "source_state" in made:
         found = source_state(job.spec.source, data_folder / (job.spec.location or ""))
         if json.loads(json.dumps(found)) != made["source_state"]:
             yield "files of the images"
@@ -193,8 +234,8 @@ def _differing(wanted: Mapping, made: Mapping, prefix: str = "") -> Iterator[str
 
 def changed_modules(job: Job, manifest: Manifest) -> tuple[str, ...]:
     """Return the modules that differ between the code that made a file and that of now."""
-    now = fingerprint("elf.stages.collect") if job.spec is None else CODE_OF[job.kind](job.spec)
-    differing = set(_modules(now).items()) ^ set(manifest["code"].items())
+    now = _modules(code_of(KINDS[job.kind], job.spec or job.name))
+    differing = set(now.items()) ^ set(manifest["code"].items())
     return tuple(sorted({module for module, _ in differing}))
 
 
@@ -203,19 +244,31 @@ def _modules(text: str) -> dict[str, str]:
     return json.loads(text)
 
 
-def _of_inputs(job: Job, manifest: Manifest | None, states: Mapping[str, State], results: Path) -> list[Reason]:
+def _of_inputs(
+    job: Job, manifest: Manifest | None, states: Mapping[str, State], results: Path, records: Records
+) -> list[Reason]:
     """Return whether the inputs are others than those that the file was made from."""
     if manifest is not None and job.spec is not None:
-        changed = [role for role in job.inputs if not fits(manifest, role, states[job.inputs[role]].manifest)]
+        sources = {role: states[path].manifest for role, path in job.inputs.items()}
+        sources |= {role: given_manifest(results, file) for role, file in job.given.items()}
+        changed = [role for role, source in sources.items() if not fits(manifest, role, source)]
         return [Reason(INPUT, tuple(changed))] if changed else []
-    # Results and drawings do not name all their inputs: they have to be younger.
-    parents = [results / parent for parent in job.parents]
-    written = (results / job.path).stat().st_mtime
-    newer = any(parent.stat().st_mtime > written for parent in parents if parent.is_file())
-    if job.kind == COLLECTED and not newer:
-        wanted = {path for path in job.after if not path.endswith("images.safetensors")}
+    # Results and drawings do not name all their inputs: they have to be younger, or as Snakemake saw them.
+    shown = [results / parent for parent in job.parents]
+    shown += [file for pattern in KINDS[job.kind].shows for file in sorted(PROJECT.glob(pattern))]
+    newer = any(records.is_newer(file, job.path) for file in shown if file.is_file())
+    if job.group == COLLECTED and not newer:
+        wanted = {path for path in job.after if not path.endswith(kinds.IMAGES)}
         newer = wanted != set(_shards_in(results / job.path))
     return [Reason(INPUT, ("what it shows",))] if newer else []
+
+
+def given_manifest(results: Path, file: str) -> Manifest | None:
+    """Return the manifest of a file from elsewhere; None if it is missing or damaged."""
+    try:
+        return read_manifest(elsewhere(results, file))
+    except ElfError:
+        return None
 
 
 def _shards_in(file: Path) -> list[str]:

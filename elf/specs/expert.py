@@ -47,13 +47,17 @@ class ExpertSpec(Spec):
     @property
     def folder(self) -> PurePosixPath:
         """Where the experts of one buffer lie below the results folder."""
-        held_out = f"-without{self.held_out_per_class}" if self.held_out_per_class else ""
-        return PurePosixPath("experts", self.dataset, f"{self.network}{held_out}")
+        return PurePosixPath("experts", self.dataset, buffer_name(self.network, self.held_out_per_class))
 
     @property
     def path(self) -> PurePosixPath:
         """Where the trajectory lies below the results folder."""
         return self.folder / f"expert{self.index}.safetensors"
+
+
+def buffer_name(network: str | None, held_out_per_class: int) -> str:
+    """Return what the experts of one network that see the same images are called together."""
+    return f"{network}-without{held_out_per_class}" if held_out_per_class else f"{network}"
 
 
 def snapshots(max_start_epoch: int, expert_epochs: int) -> tuple[int, ...]:

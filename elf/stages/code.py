@@ -1,57 +1,28 @@
-"""Which code each stage depends on; the rules and the jobs themselves ask here.
+"""Which code an artifact depends on; the rules, the jobs themselves and `elf plan` ask here."""
 
-Modules that a stage imports by name at run time (method, objective, network family, data source) are named
-as roots of their own, so that an edit makes stale only the results of that method, objective, family or source.
-"""
+from functools import partial
 
 from elf.fingerprint import fingerprint
-from elf.networks.names import parse
-from elf.specs.dataset import DatasetSpec
-from elf.specs.evaluation import EvaluationSpec
-from elf.specs.expert import ExpertSpec
-from elf.specs.features import FeaturesSpec
-from elf.specs.synthetic import SyntheticSpec
-from elf.specs.teacher import TeacherSpec
+from elf.specs.base import Spec
+from elf.specs.kinds import CHECKPOINTS, DATASETS, EVALUATIONS, EXPERTS, FEATURES, SETS, Kind
 
 
-def prepare_dataset_code(spec: DatasetSpec) -> str:
-    """Return the fingerprint of what prepares this dataset."""
-    module = {"torchvision": "torchvision_cifar"}.get(spec.source, spec.source)
-    return fingerprint("elf.stages.prepare_dataset", f"elf.data.sources.{module}")
+def code_of(kind: Kind, about: Spec | str | None = None) -> str:
+    """Return the fingerprint of what makes an artifact.
+
+    Parameters
+    ----------
+    kind : Kind
+        Says from which modules its code starts.
+    about : Spec, str or None
+        Its specification, or the name of the table or figure.
+    """
+    return fingerprint(*kind.roots(about))
 
 
-def distill_code(spec: SyntheticSpec) -> str:
-    """Return the fingerprint of what makes this synthetic set."""
-    roots = [parse(spec.network).module] if spec.network else []
-    if "experts" in spec.recipe:
-        roots.append("elf.artifacts.experts")
-    if spec.module == "imported":
-        roots.append("elf.importing.using")
-    if spec.recipe.get("selection", "final") != "final":
-        roots.append("elf.distillation.selection")
-        if spec.module == "frepo":
-            roots += ["elf.frepo_evaluation", "elf.objectives.frepo"]
-    return fingerprint("elf.stages.distill", f"elf.distillation.{spec.module}", *roots)
-
-
-def train_expert_code(spec: ExpertSpec) -> str:
-    """Return the fingerprint of what trains this expert."""
-    return fingerprint("elf.stages.train_expert", parse(spec.network).module)
-
-
-def train_teacher_code(spec: TeacherSpec) -> str:
-    """Return the fingerprint of what trains this teacher."""
-    return fingerprint("elf.stages.train_teacher", parse(spec.network).module)
-
-
-def extract_features_code(spec: FeaturesSpec) -> str:
-    """Return the fingerprint of what extracts these features."""
-    return fingerprint("elf.stages.extract_features", parse(spec.teacher_network).module)
-
-
-def evaluate_code(spec: EvaluationSpec) -> str:
-    """Return the fingerprint of what makes this evaluation."""
-    roots = [f"elf.objectives.{spec.objective.name}", parse(spec.network).module]
-    if spec.objective.name == "frepo":
-        roots.append("elf.frepo_evaluation")
-    return fingerprint("elf.stages.evaluate", *roots)
+prepare_dataset_code = partial(code_of, DATASETS)
+distill_code = partial(code_of, SETS)
+train_expert_code = partial(code_of, EXPERTS)
+train_teacher_code = partial(code_of, CHECKPOINTS)
+extract_features_code = partial(code_of, FEATURES)
+evaluate_code = partial(code_of, EVALUATIONS)

@@ -12,7 +12,7 @@ from elf.planning.forecast import forecast, timings_of
 from elf.planning.forecast_text import render
 from elf.planning.jobs import jobs_of, selected
 from elf.planning.measuring import measurements
-from elf.planning.states import states_of
+from elf.planning.states import check_can_run, states_of
 from elf.stages.plan import arguments_of_scale, load_plan
 
 DEVICES = (1, 4, 16, 64)
@@ -49,6 +49,7 @@ def main(argv: list[str]) -> None:
     plan = load_plan(arguments)
     jobs = selected(plan, jobs_of(plan), arguments.targets)
     states = states_of(jobs, plan.folder, data_folder())
+    check_can_run(plan, jobs, states, arguments.targets)
     calibration, hint = _speeds(arguments, plan.settings.name)
     found = forecast(plan, jobs, states, calibration, arguments.devices)
     what = ", ".join(arguments.targets) or "everything"

@@ -1,15 +1,17 @@
 """From a cell of the grid to the files behind it, the recipes, and the commands that make it again."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from elf.artifacts.lineage import Artifact, Manifests
-from elf.artifacts.manifest import Manifest
 from elf.cells import Cell, FullDataCell
 from elf.grid import shards
+from elf.planning.jobs import Job, lineage
 from elf.results.columns import KEY_COLUMNS, PAPER_COLUMNS
 from elf.results.columns import Cell as Gathered
 from elf.results.report.content import Origin
+from elf.specs.kinds import KINDS
 from elf.stages.cell_recipes import recipes_of
 from elf.stages.plan import Plan
 
@@ -39,11 +41,11 @@ def _plain(value):
     return float(value) if isinstance(value, int | float) else value
 
 
-def origin_of(plan: Plan, cell: Cell | FullDataCell, manifests: Manifests) -> Origin:
-    """Return what a cell was made from."""
+def origin_of(plan: Plan, cell: Cell | FullDataCell, jobs: Mapping[str, Job], manifests: Manifests) -> Origin:
+    """Return what a cell was made from; ``jobs`` are all of the scale."""
     targets = results_of(plan, cell)
     return Origin(
-        artifacts=tuple(artifacts_of(plan, cell, manifests)),
+        artifacts=tuple(artifacts_of(jobs, targets, manifests)),
         recipes=recipes_of(plan.settings, cell),
         commands=tuple(again(plan, f"results/{plan.settings.name}/{path}") for path in targets),
     )
@@ -56,35 +58,16 @@ def results_of(plan: Plan, cell: Cell | FullDataCell) -> list[str]:
     return [str(shard.path) for shard in shards(cell.evaluation, plan.settings.scale.shard_size(cell.dataset))]
 
 
-def artifacts_of(plan: Plan, cell: Cell | FullDataCell, manifests: Manifests) -> Iterator[Artifact]:
-    """Yield the files of a cell and all before them; a file is compared with the identifier that the next one names."""
-    dataset = f"datasets/{cell.dataset}/images.safetensors"
-    if isinstance(cell, FullDataCell):
-        checkpoint = manifests.artifact("teacher", cell.checkpoint)
-        yield checkpoint
-        yield manifests.artifact("dataset", dataset, _input(checkpoint.manifest, "dataset"))
-        return
-    evaluations = [manifests.artifact("evaluation", path) for path in results_of(plan, cell)]
-    yield from evaluations
-    first = next((entry.manifest for entry in evaluations if entry.manifest), None)
-    spec = cell.evaluation
-    if spec.objective.needs_teacher:
-        teacher = f"{spec.teacher_network}-epoch{spec.teacher_epoch}.safetensors"
-        features = manifests.artifact(
-            "features", f"features/{spec.dataset}/{spec.synthetic_set}/{teacher}", _input(first, "features")
-        )
-        yield features
-        checkpoint = f"teachers/{spec.dataset}/{spec.teacher_network}/epoch{spec.teacher_epoch}.safetensors"
-        yield manifests.artifact("teacher", checkpoint, _input(features.manifest, "teacher"))
-    images = manifests.artifact(
-        "synthetic set", f"{cell.synthetic.folder}/images.safetensors", _input(first, "synthetic set")
-    )
-    yield images
-    for index, path in enumerate(plan.grid.experts_of(cell.synthetic)):
-        yield manifests.artifact("expert", path, _input(images.manifest, f"expert {index}"))
-    yield manifests.artifact("dataset", dataset, _input(images.manifest, "dataset"))
-
-
-def _input(manifest: Manifest | None, role: str) -> str | None:
-    """Return the identifier that a manifest names for a role; None where it names none."""
-    return (manifest or {}).get("inputs", {}).get(role, {}).get("id")
+def artifacts_of(jobs: Mapping[str, Job], targets: Iterable[str], manifests: Manifests) -> Iterator[Artifact]:
+    """Yield the files of a cell and all before them; a file is compared with what those made from it say it was."""
+    named: dict[str, dict[str, None]] = {}
+    for job in lineage(jobs, targets):
+        manifest = manifests.get(job.path)
+        yield manifests.artifact(KINDS[job.kind].one, job.path, named.get(job.path, ()))
+        recorded = (manifest or {}).get("inputs", {})
+        for role, path in job.inputs.items():
+            if identifier := recorded.get(role, {}).get("id"):
+                named.setdefault(path, {})[identifier] = None
+        for role, path in job.given.items():
+            expected = [identifier] if (identifier := recorded.get(role, {}).get("id")) else []
+            yield replace(manifests.artifact(role, f"../../{path}", expected), path=path)

@@ -11,6 +11,7 @@ from elf.artifacts.lineage import Artifact, Manifests
 from elf.artifacts.manifest import seal_of
 from elf.errors import ElfError
 from elf.files import read_bytes, read_json
+from elf.planning.jobs import jobs_of
 from elf.results import tables, teacher_epochs
 from elf.results.audit import audit
 from elf.results.claims import CLAIMS, judge
@@ -22,6 +23,7 @@ from elf.results.report.content import FigureEntry, Report, Sheet, TableEntry
 from elf.results.report.costs import Costs, Storage, cost_by_stage, cost_of, storage
 from elf.results.report.pages import render_report
 from elf.results.summary import summarise
+from elf.specs.kinds import checkpoint_of
 from elf.stages.cell_recipes import all_recipes
 from elf.stages.drawing import about, cells_of, read_results, title
 from elf.stages.origins import again, key_of, of_grid, origin_of
@@ -63,8 +65,11 @@ def content(plan: Plan, *, partially: bool = False) -> Report:
     results, problems = _results(plan, manifests, partially)
     cells = {name: gather(cells_of(plan, name), results) for name in plan.grid.cells}
     known = of_grid(plan)
+    jobs = jobs_of(plan)
     origins = {
-        cell.anchor: origin_of(plan, known[key_of(cell)], manifests) for members in cells.values() for cell in members
+        cell.anchor: origin_of(plan, known[key_of(cell)], jobs, manifests)
+        for members in cells.values()
+        for cell in members
     }
     artifacts = {
         name: [artifact for cell in members for artifact in origins[cell.anchor].artifacts]
@@ -203,6 +208,6 @@ def _storage(plan: Plan, manifests: Manifests) -> Iterator[Storage]:
         if path not in teachers:
             yield storage(name, images)
         for features, spec in teachers.get(path, []):
-            checkpoint = f"teachers/{spec.dataset}/{spec.teacher_network}/epoch{spec.teacher_epoch}.safetensors"
+            checkpoint = checkpoint_of(spec)
             teacher = f"{spec.teacher_network}, epoch {spec.teacher_epoch}"
             yield storage(name, images, teacher, manifests.sizes(features), manifests.sizes(checkpoint))

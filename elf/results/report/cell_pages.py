@@ -17,6 +17,7 @@ from elf.results.labels import (
 from elf.results.report import text
 from elf.results.report.comparisons import comparison_row
 from elf.results.report.content import Origin, Report
+from elf.specs.kinds import EXPERTS
 
 LISTED = ("dataset_id", "synthetic_set_id", "features_id", "teacher_id", "code_id", "device")
 """Columns of the results that are the same for every seed of a cell."""
@@ -79,8 +80,8 @@ def cell_view(cell: Cell, origin: Origin) -> dict:
         "mean": text.percent(summary.mean),
         "std": text.percent(summary.std),
         "interval": interval,
-        "artifacts": [artifact_view(artifact) for artifact in origin.artifacts if artifact.role != "expert"],
-        "experts": [artifact_view(artifact) for artifact in origin.artifacts if artifact.role == "expert"],
+        "artifacts": [artifact_view(artifact) for artifact in origin.artifacts if artifact.role != EXPERTS.one],
+        "experts": [artifact_view(artifact) for artifact in origin.artifacts if artifact.role == EXPERTS.one],
         "recipes": origin.recipes,
         "commands": origin.commands,
     }

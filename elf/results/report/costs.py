@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from elf.artifacts.lineage import Artifact, TensorSize
+from elf.specs.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,7 @@ class Costs:
     storage: tuple[Storage, ...]
 
 
-STAGES = {
-    "dataset": "preparing data",
-    "expert": "training experts",
-    "synthetic set": "making synthetic sets",
-    "teacher": "training teachers",
-    "features": "extracting features",
-    "evaluation": "evaluations",
-}
+STAGES = {kind.one: kind.making for kind in KINDS.values() if kind.making}
 """Stages by the role of the file that they make, in the order of the pipeline."""
 
 
@@ -159,9 +153,12 @@ def _total(measured: list[Mapping], key: str) -> Total:
 
 
 def _runs(artifacts: Iterable[Artifact]) -> list[Artifact]:
-    """Return one file for each run: checkpoints of a teacher that were cut out of one training say the same of it."""
+    """Return one file for each run: checkpoints of a teacher that were cut out of one training say the same of it.
+
+    What others computed, such as an imported set, is none.
+    """
     runs: dict[str, Artifact] = {}
-    for artifact in artifacts:
+    for artifact in (artifact for artifact in artifacts if artifact.role in STAGES):
         key = artifact.path
         if artifact.role == "teacher" and artifact.manifest:
             training = json.dumps(artifact.manifest["measured"], sort_keys=True)

@@ -1,0 +1,211 @@
+"""The table of artifact kinds: where each lies, what it is made from, which code makes it, what it is called.
+
+Jobs, states, costs, lineage, explanation, measuring and the functions of the rules read it. The rules say the same once
+more, written out, because they are what a reader should see; a test compares both through Snakemake's own graph.
+"""
+
+from typing import Any
+
+from elf.networks.names import parse
+from elf.specs.dataset import DatasetSpec
+from elf.specs.evaluation import EvaluationSpec
+from elf.specs.expert import ExpertSpec, buffer_name
+from elf.specs.features import FeaturesSpec
+from elf.specs.kind import Files, Kind
+from elf.specs.synthetic import SyntheticSpec
+from elf.specs.teacher import TeacherSpec
+
+IMAGES = "images.safetensors"
+"""File of a dataset or synthetic set, in a folder of its own."""
+
+COLLECTED, DRAWN = "collected results", "tables, figures, report"
+"""Groups of kinds without a specification; they take seconds."""
+
+PRINTED = "elf/results/paper/*.csv"
+"""The numbers that the paper prints."""
+
+
+# Datasets and experts
+
+
+def _dataset(spec: Any) -> Files:
+    return {"dataset": DATASETS.at(dataset=spec.dataset)}
+
+
+def _network(spec: Any) -> list[str]:
+    return [parse(spec.network).module] if spec.network else []
+
+
+def _source(spec: DatasetSpec) -> list[str]:
+    return [f"elf.data.sources.{'torchvision_cifar' if spec.source == 'torchvision' else spec.source}"]
+
+
+DATASETS = Kind(
+    name="datasets",
+    one="dataset",
+    making="preparing data",
+    stage="prepare_dataset",
+    files=(f"datasets/{{dataset}}/{IMAGES}", "datasets/{dataset}/card.json"),
+    spec=DatasetSpec,
+    path=lambda spec: f"{spec.folder}/{IMAGES}",
+    named=_source,
+)
+EXPERTS = Kind(
+    name="experts",
+    one="expert",
+    manifest="expert trajectory",
+    making="training experts",
+    stage="train_expert",
+    files=("experts/{dataset}/{buffer}/expert{index}.safetensors",),
+    spec=ExpertSpec,
+    inputs=_dataset,
+    named=_network,
+)
+
+
+# Synthetic sets
+
+
+def experts_of(spec: SyntheticSpec) -> list[str]:
+    """Return the trajectories that a synthetic set is made from, in the order of their index; most have none."""
+    buffer = {"dataset": spec.dataset, "buffer": buffer_name(spec.network, spec.held_out_per_class)}
+    return [EXPERTS.at(index=index, **buffer) for index in range(int(spec.recipe.get("experts", 0)))]
+
+
+def _method(spec: SyntheticSpec) -> list[str]:
+    found = [f"elf.distillation.{spec.module}", *_network(spec)]
+    if "experts" in spec.recipe:
+        found.append("elf.artifacts.experts")
+    if spec.module == "imported":
+        found.append("elf.importing.using")
+    if spec.recipe.get("selection", "final") != "final":
+        found.append("elf.distillation.selection")
+        if spec.module == "frepo":
+            found += ["elf.frepo_evaluation", "elf.objectives.frepo"]
+    return found
+
+
+SETS = Kind(
+    name="synthetic sets",
+    one="synthetic set",
+    making="making synthetic sets",
+    stage="distill",
+    files=(f"synthetic/{{dataset}}/{{synthetic_set}}/{IMAGES}",),
+    spec=SyntheticSpec,
+    path=lambda spec: f"{spec.folder}/{IMAGES}",
+    inputs=lambda spec: _dataset(spec) | {f"expert {index}": path for index, path in enumerate(experts_of(spec))},
+    given=lambda spec: {"imported set": str(spec.recipe["file"])} if spec.module == "imported" else {},
+    named=_method,
+)
+
+
+# Teachers, what they see in synthetic sets, and evaluations
+
+
+TRAININGS = Kind(
+    name="teacher trainings",
+    one="teacher training",
+    stage="train_teacher",
+    # Its checkpoints are jobs, of which the first trains for all; rules/teachers.smk says why.
+    rule=None,
+    files=("teachers/{dataset}/{network}/training.safetensors",),
+    spec=TeacherSpec,
+    collection="teachers",
+    path=lambda spec: f"{spec.folder}/training.safetensors",
+    inputs=_dataset,
+    named=_network,
+)
+CHECKPOINTS = Kind(
+    name="teacher checkpoints",
+    one="teacher",
+    manifest="teacher checkpoint",
+    making="training teachers",
+    stage="train_teacher",
+    files=("teachers/{dataset}/{network}/epoch{epoch}.safetensors",),
+    spec=TeacherSpec,
+    # One for each epoch that the grid asks for.
+    collection=None,
+    inputs=_dataset,
+    named=_network,
+    is_brief=True,
+)
+
+
+def _set(spec: FeaturesSpec | EvaluationSpec) -> Files:
+    return {"synthetic set": SETS.at(dataset=spec.dataset, synthetic_set=spec.synthetic_set)}
+
+
+def checkpoint_of(spec: FeaturesSpec | EvaluationSpec) -> str:
+    """Return the state of the teacher whose view of a synthetic set is asked for."""
+    return CHECKPOINTS.at(dataset=spec.dataset, network=spec.teacher_network, epoch=spec.teacher_epoch)
+
+
+FEATURES = Kind(
+    name="features",
+    one="features",
+    making="extracting features",
+    stage="extract_features",
+    files=("features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.safetensors",),
+    spec=FeaturesSpec,
+    inputs=lambda spec: _set(spec) | {"teacher": checkpoint_of(spec)},
+    named=lambda spec: [parse(spec.teacher_network).module],
+)
+
+
+def _evaluated(spec: EvaluationSpec) -> Files:
+    inputs = _dataset(spec) | _set(spec)
+    if not spec.objective.needs_teacher:
+        return inputs
+    teacher = {"network": spec.teacher_network, "epoch": spec.teacher_epoch}
+    return inputs | {"features": FEATURES.at(dataset=spec.dataset, synthetic_set=spec.synthetic_set, **teacher)}
+
+
+def _trained(spec: EvaluationSpec) -> list[str]:
+    protocol = ["elf.frepo_evaluation"] if spec.objective.name == "frepo" else []
+    return [f"elf.objectives.{spec.objective.name}", *_network(spec), *protocol]
+
+
+EVALUATIONS = Kind(
+    name="evaluations",
+    one="evaluation",
+    manifest="evaluation shard",
+    making="evaluations",
+    stage="evaluate",
+    files=("evaluations/{dataset}/{synthetic_set}/{network}/{cell}/{shard}.parquet",),
+    spec=EvaluationSpec,
+    inputs=_evaluated,
+    named=_trained,
+)
+
+
+# Results, and what shows them
+
+
+def _shown(name: str, stage: str, rule: str, *files: str, **others: Any) -> Kind:
+    defaults = {"one": name, "manifest": None, "collection": None, "group": DRAWN, "is_brief": True}
+    return Kind(name=name, stage=stage, rule=rule, files=files, **defaults | others)
+
+
+def _four(file: str, endings: str) -> list[str]:
+    return [f"{file}.{ending}" for ending in endings.split()]
+
+
+ROWS = {"group": COLLECTED, "manifest": "results"}
+TEMPLATES = "elf/results/templates"
+
+OF_EXPERIMENTS = _shown("results of one", "collect", "collect_experiment", "collected/{experiment}.parquet", **ROWS)
+RESULTS = _shown("results of all", "collect", "collect_results", "results.parquet", **ROWS)
+SHEET = "synthetic/{dataset}/{synthetic_set}/contact_sheet.png"
+SHEETS = _shown("contact sheets", "contact_sheet", "draw_contact_sheet", SHEET)
+TABLE = _four("tables/{table}", "md tex csv html")
+TABLES = _shown("tables", "table", "draw_table", *TABLE, shows=(f"{TEMPLATES}/table.html.j2",))
+FIGURE = _four("figures/{figure}", "pdf png svg csv")
+FIGURES = _shown("figures", "figure", "draw_figure", *FIGURE, named=lambda name: [f"elf.results.{name}"])
+VERDICT = [f"verdicts/{name}" for name in ("comparison.csv", "comparison.md", "claims.md", "audit.md")]
+VERDICTS = _shown("verdicts", "verdicts", "compare_with_paper", *VERDICT, shows=(PRINTED,))
+REPORT = _shown("report", "report", "write_report", "report/index.html", shows=(PRINTED, f"{TEMPLATES}/*.j2"))
+
+_COMPUTED = (DATASETS, EXPERTS, SETS, TRAININGS, CHECKPOINTS, FEATURES, EVALUATIONS)
+_GATHERED = (OF_EXPERIMENTS, RESULTS, SHEETS, TABLES, FIGURES, VERDICTS, REPORT)
+KINDS = {kind.name: kind for kind in (*_COMPUTED, *_GATHERED)}
+"""By name, in the order in which they can be made."""
