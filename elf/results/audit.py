@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from elf.networks.names import parse
+from elf.results.more_images import more_images, more_images_text
 from elf.results.observations import observations_of_printed, setting_of_row, summary_of
 from elf.results.printed import SETTING, read_printed
 from elf.results.setting_text import setting_text
 from elf.results.statistics import Welch, holm_by_key, welch
+from elf.results.storage import IMAGE_BITS
 
 LEVEL = 0.05
 
@@ -20,9 +22,15 @@ KINDS = {
     "other images": "The same but for the network of the distillation, which Tables 8 and 11 leave open",
     "not significant": "A change by ELF that the printed means and deviations do not show to be more than chance",
     "above aligned": "ELF on another network above the network that the images were distilled with",
+    "more images": "ELF beside the next larger number of images of the same method, trained without features",
     "lost": "A printed cell without a value",
 }
 """The kinds of findings, in the order of a report."""
+
+
+def note_on(kind: str) -> str:
+    """Return what there is to say of all findings of a kind together; mostly nothing."""
+    return more_images_text(more_images(observations_of_printed())) if kind == "more images" else ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ def audit() -> list[Finding]:
         *_other_images(),
         *_not_significant(),
         *_above_aligned(),
+        *_more_images(),
         *_lost(),
     ]
 
@@ -214,6 +223,39 @@ def _above_aligned() -> Iterator[Finding]:
                 (setting_text(row),),
                 {"elf": row["mean"], "aligned": best["mean"], "difference": test.mean, "p": test.p},
             )
+
+
+def _more_images() -> Iterator[Finding]:
+    tables = _tables_by_value()
+    for pair in more_images(observations_of_printed()):
+        elf, plain = pair.elf, pair.plain
+        yield Finding(
+            "more images",
+            f"{setting_text(elf)}: {_value(elf['mean'], elf['std'])}; IPC {plain['ipc']:g}, baseline: "
+            f"{_value(plain['mean'], plain['std'])}, {pair.test.mean:+.2f} points"
+            f"{_p_text(pair.test.p)}; {pair.sizes_text}",
+            tuple(sorted({table for row in (elf, plain) for table in tables[_printed_key(row)]})),
+            (setting_text(elf), setting_text(plain)),
+            {
+                "elf": elf["mean"],
+                "plain": plain["mean"],
+                "difference": pair.test.mean,
+                "p": pair.test.p,
+                **{f"break-even bits, {name}": pair.break_even_bits(bits) for name, bits in IMAGE_BITS.items()},
+            },
+        )
+
+
+def _printed_key(row: Mapping) -> tuple:
+    return (*setting_of_row(row), row["mean"])
+
+
+def _tables_by_value() -> dict[tuple, set[int]]:
+    """Return in which tables each number of each setting is printed."""
+    tables: dict[tuple, set[int]] = {}
+    for row in _observations().dropna(subset="mean").to_dict("records"):
+        tables.setdefault(_printed_key(row), set()).add(row["table"])
+    return tables
 
 
 def _lost() -> Iterator[Finding]:

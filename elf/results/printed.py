@@ -83,11 +83,12 @@ def read_printed() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``table``, ``row`` (in the file of that table), ``experiment`` (``table01``); the columns ``SETTING`` (``ipc``
-        is NaN for full data, networks and ``distance`` are None where there are none); ``teacher_epoch`` (NaN without
-        a teacher); ``mean`` and ``std`` in percent (NaN where not printed; the population standard deviation over 5
-        networks); ``bold``; ``inferred``, whether the column of the table was inferred; ``note``; ``kind``,
-        ``accuracy`` or ``gain``. An accuracy without a mean is a cell whose value is lost.
+        ``table``, ``row`` (in the file of that table), ``experiment`` (``table01``); ``side`` of the images in pixels;
+        the columns ``SETTING`` (``ipc`` is NaN for full data, networks and ``distance`` are None where there are none);
+        ``teacher_epoch`` (NaN without a teacher); ``mean`` and ``std`` in percent (NaN where not printed; the
+        population standard deviation over 5 networks); ``bold``; ``inferred``, whether the column of the table was
+        inferred; ``note``; ``kind``, ``accuracy`` or ``gain``. An accuracy without a mean is a cell whose value is
+        lost.
     """
     return _printed().copy()
 
@@ -95,6 +96,13 @@ def read_printed() -> pd.DataFrame:
 @cache
 def _printed() -> pd.DataFrame:
     return pd.concat([_table(number) for number in TABLES], ignore_index=True)
+
+
+def paper_side(dataset: str) -> int:
+    """Return height and width of the images of a dataset of the paper, in pixels."""
+    printed = _printed()
+    (side,) = printed.loc[printed["paper_dataset"] == dataset, "side"].unique()
+    return int(side)
 
 
 def _text(number: int) -> pd.DataFrame:
@@ -113,6 +121,7 @@ def _table(number: int) -> pd.DataFrame:
             "row": text["row"].astype(int),
             "experiment": f"table{number:02d}",
             "paper_dataset": _named(zip(text["dataset"], text["zca"], strict=True), DATASETS),
+            "side": text["resolution"].astype(int),
             "ipc": pd.to_numeric(text["ipc"].replace("full", "")),
             "method": _named(text["method"], METHODS),
             "paper_distill_network": _names([network_of(name) for name in text["distill_model"]]),

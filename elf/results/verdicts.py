@@ -141,6 +141,7 @@ def audit_markdown(findings: Sequence[audit.Finding]) -> str:
     for kind, title in audit.KINDS.items():
         members = [finding for finding in findings if finding.kind == kind]
         lines.append(f"## {title} ({len(members)})\n")
+        lines += [f"{note}\n" for note in [audit.note_on(kind)] if note]
         for finding in members:
             tables = ", ".join(str(number) for number in finding.tables)
             lines.append(f"- Table{'s' * (len(finding.tables) > 1)} {tables}. {finding.text}")

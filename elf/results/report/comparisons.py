@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 
-from elf.results.audit import KINDS, Finding
+from elf.results.audit import KINDS, Finding, note_on
 from elf.results.claims import Evidence, Judgement
 from elf.results.columns import Cell
 from elf.results.comparison import VERDICTS, Comparison
@@ -140,5 +140,5 @@ def audit_views(findings: Iterable[Finding]) -> list[dict]:
         members = [finding for finding in findings if finding.kind == kind]
         if members:
             shown = [{"tables": ", ".join(map(str, found.tables)), "text": found.text} for found in members]
-            views.append({"anchor": text.slug(kind), "title": title, "findings": shown})
+            views.append({"anchor": text.slug(kind), "title": title, "note": note_on(kind), "findings": shown})
     return views
