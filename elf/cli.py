@@ -26,6 +26,8 @@ COMMANDS = {
     "verdicts": ("elf.stages.verdicts", "main", "hold the results against what the paper prints and claims"),
     "explain": ("elf.stages.explain", "main", "say what a number of a table or figure is made of"),
     "plan": ("elf.stages.forecast", "main", "say what is left to do, and what it takes"),
+    "pack": ("elf.stages.pack", "main", "put the finished files of a scale into a folder"),
+    "unpack": ("elf.stages.unpack", "main", "go on with a packed study in another clone"),
     "show": ("elf.stages.show", "main", "show what a file is made of"),
     "settings": ("elf.stages.settings", "main", "print the specification behind a path of the grid"),
     "reference": ("elf.stages.reference", "main", "write the reference of the configuration"),
