@@ -9,7 +9,7 @@ from elf.results import audit, claims, comparison
 from elf.results.claims import Evidence, Judgement
 from elf.results.comparison import Comparison
 from elf.results.printed import SETTING
-from elf.results.setting_text import setting_text
+from elf.results.setting_text import set_text
 
 NOTHING = "—"
 
@@ -23,17 +23,18 @@ def comparison_frame(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     -------
     DataFrame
         ``experiment``, ``row``, the columns of the setting, ``teacher_epoch``, ``printed_mean``, ``printed_std``,
-        then what :class:`elf.results.comparison.Comparison` has. Percent and percentage points; NaN where there is
-        nothing.
+        ``other_set``, then what :class:`elf.results.comparison.Comparison` has. Percent and percentage points; NaN
+        where there is nothing.
     """
     columns = ("experiment", "row", *SETTING, "teacher_epoch")
     rows = [
         {column: one.printed[column] for column in columns}
+        | {"other_set": one.other_set}
         | {"printed_mean": one.printed["mean"], "printed_std": one.printed["std"]}
         | {column: getattr(one, column) for column in (*MEASURED_COLUMNS, "note")}
         for one in comparisons
     ]
-    return pd.DataFrame(rows, columns=[*columns, "printed_mean", "printed_std", *MEASURED_COLUMNS, "note"])
+    return pd.DataFrame(rows, columns=[*columns, "other_set", "printed_mean", "printed_std", *MEASURED_COLUMNS, "note"])
 
 
 def comparison_markdown(experiment: str, comparisons: Sequence[Comparison]) -> str:
@@ -42,7 +43,7 @@ def comparison_markdown(experiment: str, comparisons: Sequence[Comparison]) -> s
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     rows = [
         (
-            setting_text(one.printed),
+            set_text(one),
             _accuracy(one.printed["mean"], one.printed["std"]),
             _accuracy(one.measured_mean, one.measured_std) + (f" ({one.n})" if one.n else ""),
             _difference(one),
