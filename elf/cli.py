@@ -16,6 +16,7 @@ COMMANDS = {
     "extract-features": ("elf.stages.extract_features", "main", "extract a teacher's features of a synthetic set"),
     "evaluate": ("elf.stages.evaluate", "main", "train on a synthetic set, test on real images"),
     "import": ("elf.stages.import_files", "main", "take in what other people's code left behind"),
+    "published": ("elf.stages.published", "main", "name, import and evaluate sets that others published"),
     "export": ("elf.stages.export", "main", "write a synthetic set in the layouts that other code reads"),
     "contact-sheet": ("elf.stages.contact_sheet", "main", "draw the images of a synthetic set"),
     "collect": ("elf.stages.collect", "main", "collect all evaluations into results.parquet"),

@@ -211,6 +211,7 @@ class PrintedSet(Strict):
 
     method: str = Field(description="Method by which both were distilled, as the paper's tables have it.")
     network: str | None = Field(default=None, description="Network that both were distilled with.")
+    dataset: str = Field(description="Dataset of both, which says how the pixels of a file are normalised.")
     published: str = Field(description="Where the files of the set are published.")
 
 

@@ -146,7 +146,8 @@ MISTAKES = {
         SCALE,
         "random]",
         "randm]",
-        "methods: unknown 'randm'; allowed: dm, dsa, frepo, herding, k-center, k-means, mtt, mtt-dc-bench, mtt-dc-bench-last, random, tesla",
+        "methods: unknown 'randm'; allowed: dm, dsa, frepo, herding, k-center, k-means, mtt, mtt-dc-bench, "
+        "mtt-dc-bench-last, random, tesla",
     ),
     "a recipe that is no method": (
         SCALE,
