@@ -25,6 +25,7 @@ COMMANDS = {
     "report": ("elf.stages.report", "main", "write the report, a folder of pages that opens offline"),
     "summary": ("elf.stages.summary", "main", "say in a few lines what the results show"),
     "verdicts": ("elf.stages.verdicts", "main", "hold the results against what the paper prints and claims"),
+    "answers": ("elf.stages.answers", "main", "write printed against measured into the pages that show it"),
     "explain": ("elf.stages.explain", "main", "say what a number of a table or figure is made of"),
     "plan": ("elf.stages.forecast", "main", "say what is left to do, and what it takes"),
     "pack": ("elf.stages.pack", "main", "put the finished files of a scale into a folder"),

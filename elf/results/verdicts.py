@@ -55,7 +55,7 @@ def comparison_markdown(experiment: str, comparisons: Sequence[Comparison]) -> s
         for one in comparisons
     ]
     header = ("cell", "paper", "measured (seeds)", "difference [95 %]", "p", "p, Holm", "verdict", "note")
-    return f"## {_title(experiment)}\n\n{summary}.\n\n{_table(header, rows)}"
+    return f"## {_title(experiment)}\n\n{summary}.\n\n{markdown_table(header, rows)}"
 
 
 def comparison_page(sections: Iterable[str], about: str) -> str:
@@ -77,7 +77,12 @@ def claims_markdown(judgements: dict[str, Sequence[Judgement]], about: str) -> s
         (str(of_claim[0].claim.number), of_claim[0].claim.text, *map(_status, of_claim))
         for of_claim in zip(*judgements.values(), strict=True)
     ]
-    lines = ["# The paper's claims\n", f"{about}\n", f"{claims.RULE}\n", _table(("", "claim", *judgements), overview)]
+    lines = [
+        "# The paper's claims\n",
+        f"{about}\n",
+        f"{claims.RULE}\n",
+        markdown_table(("", "claim", *judgements), overview),
+    ]
     for of_claim in zip(*judgements.values(), strict=True):
         claim = of_claim[0].claim
         tables = ", ".join(str(number) for number in claim.tables)
@@ -88,7 +93,7 @@ def claims_markdown(judgements: dict[str, Sequence[Judgement]], about: str) -> s
             for of_statement in zip(*(judgement.evidence for judgement in of_claim), strict=True)
             for source, found in zip(judgements, of_statement, strict=True)
         ]
-        lines.append(_table(header, [_evidence(source, found) for source, found in evidence]))
+        lines.append(markdown_table(header, [_evidence(source, found) for source, found in evidence]))
         lines += [line for source, found in evidence for line in _against(source, found)]
     return "\n".join(lines)
 
@@ -127,7 +132,7 @@ def _against(source: str, found: Evidence) -> Iterator[str]:
             )
             for pair in found.contradicting
         ]
-        yield f"Against “{found.statement.text}”:\n\n{_table(header, rows)}"
+        yield f"Against “{found.statement.text}”:\n\n{markdown_table(header, rows)}"
 
 
 def audit_markdown(findings: Sequence[audit.Finding]) -> str:
@@ -177,6 +182,7 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
