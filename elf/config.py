@@ -217,6 +217,15 @@ class Variant(Strict):
     values: dict[str, Sourced] = Field(description="Replaced hyper-parameters.")
 
 
+class PrintedSet(Strict):
+    """The set of the paper that a set of others is held against."""
+
+    method: str = Field(description="Method by which both were distilled, as the paper's tables have it.")
+    network: str | None = Field(default=None, description="Network that both were distilled with.")
+    dataset: str = Field(description="Dataset of both, which says how the pixels of a file are normalised.")
+    published: str = Field(description="Where the files of the set are published.")
+
+
 class Recipe(Strict):
     """One file of ``config/recipes/``: hyper-parameters with sources."""
 
@@ -227,6 +236,9 @@ class Recipe(Strict):
     uses_network: bool = Field(default=True, description="Whether a distillation network is involved.")
     network: str | None = Field(
         default=None, description="The method's own distillation network, instead of the one that a block names."
+    )
+    other_set_of: PrintedSet | None = Field(
+        default=None, description="For a set that others distilled: the paper's own, and where to find theirs."
     )
     uses_experts: bool = Field(default=False, description="Whether the method matches expert trajectories.")
     values: dict[str, Sourced] = Field(description="Hyper-parameters.")
@@ -262,6 +274,9 @@ class Scale(Strict):
     stand_ins: dict[str, str] = Field(default={}, description="Dataset of the paper: dataset that stands in for it.")
     teacher_epochs: dict[str, Epoch] = Field(
         default={}, description="Epoch of the feature model in an experiment: epoch at this scale."
+    )
+    comparable: bool = Field(
+        default=False, description="Whether sizes and budgets are the paper's, so that numbers are held against its."
     )
     width: float = Field(default=1.0, gt=0, le=1, description="Multiplies the width of every network.")
     seeds: int = Field(default=5, ge=1, description="Evaluation networks per cell.")

@@ -243,3 +243,66 @@ def test_of_several_cells_for_one_setting_that_with_most_seeds_is_observed():
     entries = [(paper_cell(lr=0.02), [0.4]), (paper_cell(lr=0.01), [0.5, 0.5]), (paper_cell(lr=0.03), [0.6, 0.6])]
     (row,) = observations_of_cells({"table05": gathered(*entries)}).to_dict("records")
     assert row["mean"] == pytest.approx(50)
+
+
+OTHERS = {"theirs": ("dm", DM), "more-of-theirs": ("dm", DM)}
+
+
+def of_others(name: str, network: str, accuracies, objective: str = "task"):
+    """Return a cell of a set that others distilled: nothing in the results says with which network."""
+    key = paper_cell(network, objective, method=name, distill_network=None, paper_distill_network=None)
+    return key, accuracies
+
+
+# DM on VGG11-IN is printed as 41.06 ± 0.71.
+@pytest.mark.parametrize(
+    ("accuracies", "verdict"),
+    [
+        (around(41.06, 0.7), "as printed, other set"),
+        ([0.4106], "close, other set"),
+        (around(45, 0.7), "deviates, other set"),
+    ],
+)
+def test_a_set_of_others_has_verdicts_of_its_own(accuracies, verdict):
+    cells = gathered(of_others("theirs", "vgg11-in", accuracies))
+    comparisons = compare("table05", cells, comparable=True, reason="", others=OTHERS)
+    one = only(comparisons, method="dm", paper_eval_network="vgg11-in", objective="task")
+    assert (one.verdict, one.other_set, one.n) == (verdict, "theirs", len(accuracies))
+    assert one.anchor == cells[0].anchor
+    # The numbers are those that an own set would have.
+    own = compared(paper_cell("vgg11-in"), accuracies)
+    assert (one.difference, one.low, one.high, one.p) == pytest.approx(
+        (own.difference, own.low, own.high, own.p), nan_ok=True
+    )
+    assert own.other_set is None and "other set" not in own.verdict
+
+
+def test_own_sets_and_each_set_of_others_have_rows_and_corrections_of_their_own():
+    cells = gathered(
+        (paper_cell("vgg11-in"), around(41.06, 0.7)),
+        of_others("theirs", "vgg11-in", around(41.5, 0.8)),
+        of_others("theirs", "vgg11-bn", around(38, 0.8)),
+        of_others("more-of-theirs", "vgg11-in", around(46, 0.8)),
+    )
+    comparisons = compare("table05", cells, comparable=True, reason="", others=OTHERS)
+    run = [one for one in comparisons if one.n]
+    assert [(one.other_set, one.printed["paper_eval_network"]) for one in run] == [
+        (None, "vgg11-in"),
+        ("theirs", "vgg11-in"),
+        ("more-of-theirs", "vgg11-in"),
+        ("theirs", "vgg11-bn"),
+    ]
+    # Alone in its set a test needs no correction; of two the smaller p is doubled.
+    by_set = {name: [one for one in run if one.other_set == name] for name in (None, "theirs", "more-of-theirs")}
+    assert all(one.p_holm == one.p for name in (None, "more-of-theirs") for one in by_set[name])
+    smaller = min(by_set["theirs"], key=lambda one: one.p)
+    assert smaller.p_holm == pytest.approx(min(1, 2 * smaller.p))
+    printed = len(compare("table05", [], comparable=True, reason=""))
+    assert len(comparisons) == printed + 2
+
+
+def test_at_another_scale_a_set_of_others_is_not_comparable_either():
+    cells = gathered(of_others("theirs", "vgg11-in", around(41, 0.7)))
+    comparisons = compare("table05", cells, comparable=False, reason="scale smoke", others=OTHERS)
+    assert only(comparisons, method="dm", paper_eval_network="vgg11-in", objective="task").verdict == "not comparable"
+    assert not [one for one in comparisons if one.other_set is None and one.n]

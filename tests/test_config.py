@@ -132,7 +132,12 @@ MISTAKES = {
         ": imagnet",
         "found 'imagnet': Input should be 'cifar', 'cifar100-dc'",
     ),
-    "unknown key of a scale": (SCALE, "width:", "widht:", "widht: unknown key; allowed: changes, datasets, desc"),
+    "unknown key of a scale": (
+        SCALE,
+        "width:",
+        "widht:",
+        "widht: unknown key; allowed: changes, comparable, datasets, desc",
+    ),
     "width out of bounds": (SCALE, "0.5", "2", "width: found 2: Input should be less than or equal to 1"),
     "seeds as text": (SCALE, "width:", "seeds: five\nwidth:", "seeds: found 'five': Input should be a valid integer"),
     "seeds as a truth value": (SCALE, "width:", "seeds: yes\nwidth:", "seeds: found True: Input should be a valid int"),
@@ -141,7 +146,8 @@ MISTAKES = {
         SCALE,
         "random]",
         "randm]",
-        "methods: unknown 'randm'; allowed: dm, dsa, frepo, herding, k-center, k-means, mtt, random, tesla",
+        "methods: unknown 'randm'; allowed: dm, dsa, frepo, herding, k-center, k-means, mtt, mtt-dc-bench, "
+        "mtt-dc-bench-last, random, tesla",
     ),
     "a recipe that is no method": (
         SCALE,

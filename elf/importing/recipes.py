@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from elf.config import Recipe
 from elf.errors import ElfError
 from elf.files import write_text
 
@@ -31,6 +32,14 @@ def check_free(recipe: Path, force: bool) -> None:
         raise ElfError(f"{recipe}: is the recipe of a method of the project; choose another --name")
     if not force:
         raise ElfError(f"{recipe}: there is an import of this name; choose another --name, or replace it with --force")
+
+
+SOURCE = re.compile(r"(?:^|; )(.+?), sha256 ([0-9a-f]{64})(?=;|$)")
+
+
+def sources_of(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return names and sha256 of the files that the set of a recipe was imported from, as `write_recipe` wrote them."""
+    return SOURCE.findall(recipe.values["file"].where)
 
 
 def write_recipe(

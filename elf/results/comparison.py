@@ -1,8 +1,9 @@
 """Each number that the paper prints beside the one that was measured, and what can be said of the two."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from elf.results.columns import Cell
 from elf.results.observations import PRINTED_SEEDS, is_of_paper, setting_of, setting_of_row
@@ -12,8 +13,15 @@ from elf.results.statistics import Summary, Welch, holm, published, welch
 MARGIN_POINTS = 2.0
 MARGIN_SHARE = 0.1
 LEVEL = 0.05
+NO_OTHERS: Mapping[str, tuple[str, str | None]] = MappingProxyType({})
 
-VERDICTS = ("reproduced", "close", "deviates", "not comparable", "not run", "not printed")
+OF_OTHERS = {
+    "reproduced": "as printed, other set",
+    "close": "close, other set",
+    "deviates": "deviates, other set",
+}
+"""What a verdict is called where the images are not those of this project: they were distilled by somebody else."""
+VERDICTS = ("reproduced", "close", "deviates", *OF_OTHERS.values(), "not comparable", "not run", "not printed")
 
 RULE = (
     f"A margin is the smaller of {MARGIN_POINTS:g} percentage points and {100 * MARGIN_SHARE:g} % of the printed mean. "
@@ -21,6 +29,8 @@ RULE = (
     f"Welch's test, adjusted over the table by Holm, finds no difference (p ≥ {LEVEL:g}). "
     "Close: the difference of the means is within the margin, but it is significant, or the seeds are too few or too "
     "far apart to bound it. Deviates: the difference is larger than the margin. "
+    "As printed, close or deviates, other set: the same three for images that others distilled and published; they say "
+    "that the evaluation gives what is printed, not that the distillation does. "
     "Not comparable: another scale, or data that stand in for the paper's. Not run: no seeds yet. "
     "Not printed: the paper's value is lost. "
     f"The printed standard deviation is that of {PRINTED_SEEDS} networks trained on one synthetic set; how much "
@@ -51,6 +61,10 @@ class Comparison:
         One of ``VERDICTS``, by ``RULE``.
     note : str
         What else is to be known: why the verdict is not better, what the test could not take into account.
+    other_set : str or None
+        Method of the images in the results where others distilled them.
+    anchor : str or None
+        Of the cell that was measured.
     """
 
     printed: dict
@@ -64,9 +78,18 @@ class Comparison:
     p_holm: float
     verdict: str
     note: str
+    other_set: str | None = None
+    anchor: str | None = None
 
 
-def compare(experiment: str, cells: Iterable[Cell], *, comparable: bool, reason: str) -> list[Comparison]:
+def compare(
+    experiment: str,
+    cells: Iterable[Cell],
+    *,
+    comparable: bool,
+    reason: str,
+    others: Mapping[str, tuple[str, str | None]] = NO_OTHERS,
+) -> list[Comparison]:
     """Compare each printed accuracy of a table with what was measured for it.
 
     Parameters
@@ -81,32 +104,62 @@ def compare(experiment: str, cells: Iterable[Cell], *, comparable: bool, reason:
         whose data stand in for the paper's never are.
     reason : str
         Why they may not; stands in the note of each cell that was run.
+    others : dict
+        Methods that are sets of others, each with the method and the distillation network of the printed set.
 
     Returns
     -------
     list of Comparison
-        In the order of the printed rows; verdicts by ``RULE``.
+        In the order of the printed rows; verdicts by ``RULE``. A printed row comes once for this project's own set,
+        unless only sets of others were run, and once for each of these.
     """
     printed = read_printed()
     printed = printed[(printed["experiment"] == experiment) & (printed["kind"] == "accuracy")]
-    by_setting: dict[tuple, list[Cell]] = {}
+    by_set: dict[str | None, dict[tuple, list[Cell]]] = {}
     for cell in cells:
         if is_of_paper(cell):
-            by_setting.setdefault(setting_of(cell), []).append(cell)
+            other_set = cell["method"] if cell["method"] in others else None
+            setting = setting_of(_as_printed(cell, others))
+            by_set.setdefault(other_set, {}).setdefault(setting, []).append(cell)
     entries = []
     for row in printed.to_dict("records"):
-        cell = _preferred(by_setting.get(setting_of_row(row), []), row["teacher_epoch"])
-        entries.append(_compared(row, cell, comparable, reason))
-    adjusted = holm([comparison.p for comparison, _ in entries])
-    return [_judged(*entry, float(p)) for entry, p in zip(entries, adjusted, strict=True)]
+        found = {
+            name: cell
+            for name, of_set in by_set.items()
+            if (cell := _preferred(of_set.get(setting_of_row(row), []), row["teacher_epoch"])) is not None
+        }
+        run = {name: cell for name, cell in found.items() if name is not None and not cell.rows.empty}
+        own = {None: found.get(None)} if None in found or not run else {}
+        entries += [_compared(row, cell, comparable, reason, name) for name, cell in (own | run).items()]
+    return _with_verdicts(entries)
+
+
+def _as_printed(cell: Cell, others: Mapping[str, tuple[str, str | None]]) -> Cell:
+    """Return the cell of a set of others as if its set were the printed one."""
+    if cell["method"] not in others:
+        return cell
+    method, network = others[cell["method"]]
+    return replace(cell, key=cell.key | {"method": method, "paper_distill_network": network})
+
+
+def _with_verdicts(entries: list[tuple[Comparison, Welch | None]]) -> list[Comparison]:
+    """Adjust the tests over the cells of each set, and judge by them."""
+    p_values: dict[str | None, list[float]] = {}
+    for comparison, _ in entries:
+        p_values.setdefault(comparison.other_set, []).append(comparison.p)
+    adjusted = {name: iter(holm(values)) for name, values in p_values.items()}
+    return [_judged(one, test, float(next(adjusted[one.other_set]))) for one, test in entries]
 
 
 def _preferred(cells: list[Cell], epoch: float) -> Cell | None:
     return max(cells, key=lambda cell: (cell.key.get("teacher_epoch") == epoch, len(cell.rows)), default=None)
 
 
-def _compared(row: dict, cell: Cell | None, comparable: bool, reason: str) -> tuple[Comparison, Welch | None]:
-    nothing = Comparison(row, *[math.nan] * 2, 0, *[math.nan] * 5, "", "")
+def _compared(
+    row: dict, cell: Cell | None, comparable: bool, reason: str, other_set: str | None
+) -> tuple[Comparison, Welch | None]:
+    anchor = None if cell is None else cell.anchor
+    nothing = Comparison(row, *[math.nan] * 2, 0, *[math.nan] * 5, "", "", other_set, anchor)
     if cell is None or cell.rows.empty:
         verdict = "not printed" if math.isnan(row["mean"]) else "not run"
         return replace(nothing, verdict=verdict, note=row["note"] if verdict == "not printed" else ""), None
@@ -156,6 +209,8 @@ def _judged(comparison: Comparison, test: Welch | None, p_holm: float) -> Compar
         verdict = "reproduced"
     else:
         verdict = "close"
+    if comparison.other_set is not None:
+        verdict = OF_OTHERS[verdict]
     return replace(comparison, p_holm=p_holm, verdict=verdict, note=note)
 
 

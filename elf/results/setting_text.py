@@ -1,10 +1,14 @@
 """What the paper calls a run, in words."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from elf.results.labels import FULL_DATA, dataset_label, method_label, network_label, objective_label, value_label
+
+if TYPE_CHECKING:
+    from elf.results.comparison import Comparison
 
 
 def setting_texts(row: Mapping) -> dict[str, str]:
@@ -31,6 +35,12 @@ def setting_text(row: Mapping) -> str:
     Networks are written out, because a table's short names mean different networks in different tables.
     """
     return ", ".join(setting_texts(row).values())
+
+
+def set_text(one: "Comparison") -> str:
+    """Return one line that names a run that is held against a printed one, with its images if others made them."""
+    named = f"; images: {one.other_set}, of others" if one.other_set else ""
+    return setting_text(one.printed) + named
 
 
 def contrast_texts(first: Mapping, second: Mapping) -> tuple[str, str, str]:

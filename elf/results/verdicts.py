@@ -9,7 +9,7 @@ from elf.results import audit, claims, comparison
 from elf.results.claims import Evidence, Judgement
 from elf.results.comparison import Comparison
 from elf.results.printed import SETTING
-from elf.results.setting_text import setting_text
+from elf.results.setting_text import set_text
 
 NOTHING = "—"
 
@@ -23,17 +23,18 @@ def comparison_frame(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     -------
     DataFrame
         ``experiment``, ``row``, the columns of the setting, ``teacher_epoch``, ``printed_mean``, ``printed_std``,
-        then what :class:`elf.results.comparison.Comparison` has. Percent and percentage points; NaN where there is
-        nothing.
+        ``other_set``, then what :class:`elf.results.comparison.Comparison` has. Percent and percentage points; NaN
+        where there is nothing.
     """
     columns = ("experiment", "row", *SETTING, "teacher_epoch")
     rows = [
         {column: one.printed[column] for column in columns}
+        | {"other_set": one.other_set}
         | {"printed_mean": one.printed["mean"], "printed_std": one.printed["std"]}
         | {column: getattr(one, column) for column in (*MEASURED_COLUMNS, "note")}
         for one in comparisons
     ]
-    return pd.DataFrame(rows, columns=[*columns, "printed_mean", "printed_std", *MEASURED_COLUMNS, "note"])
+    return pd.DataFrame(rows, columns=[*columns, "other_set", "printed_mean", "printed_std", *MEASURED_COLUMNS, "note"])
 
 
 def comparison_markdown(experiment: str, comparisons: Sequence[Comparison]) -> str:
@@ -42,7 +43,7 @@ def comparison_markdown(experiment: str, comparisons: Sequence[Comparison]) -> s
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     rows = [
         (
-            setting_text(one.printed),
+            set_text(one),
             _accuracy(one.printed["mean"], one.printed["std"]),
             _accuracy(one.measured_mean, one.measured_std) + (f" ({one.n})" if one.n else ""),
             _difference(one),
@@ -54,7 +55,7 @@ def comparison_markdown(experiment: str, comparisons: Sequence[Comparison]) -> s
         for one in comparisons
     ]
     header = ("cell", "paper", "measured (seeds)", "difference [95 %]", "p", "p, Holm", "verdict", "note")
-    return f"## {_title(experiment)}\n\n{summary}.\n\n{_table(header, rows)}"
+    return f"## {_title(experiment)}\n\n{summary}.\n\n{markdown_table(header, rows)}"
 
 
 def comparison_page(sections: Iterable[str], about: str) -> str:
@@ -76,7 +77,12 @@ def claims_markdown(judgements: dict[str, Sequence[Judgement]], about: str) -> s
         (str(of_claim[0].claim.number), of_claim[0].claim.text, *map(_status, of_claim))
         for of_claim in zip(*judgements.values(), strict=True)
     ]
-    lines = ["# The paper's claims\n", f"{about}\n", f"{claims.RULE}\n", _table(("", "claim", *judgements), overview)]
+    lines = [
+        "# The paper's claims\n",
+        f"{about}\n",
+        f"{claims.RULE}\n",
+        markdown_table(("", "claim", *judgements), overview),
+    ]
     for of_claim in zip(*judgements.values(), strict=True):
         claim = of_claim[0].claim
         tables = ", ".join(str(number) for number in claim.tables)
@@ -87,7 +93,7 @@ def claims_markdown(judgements: dict[str, Sequence[Judgement]], about: str) -> s
             for of_statement in zip(*(judgement.evidence for judgement in of_claim), strict=True)
             for source, found in zip(judgements, of_statement, strict=True)
         ]
-        lines.append(_table(header, [_evidence(source, found) for source, found in evidence]))
+        lines.append(markdown_table(header, [_evidence(source, found) for source, found in evidence]))
         lines += [line for source, found in evidence for line in _against(source, found)]
     return "\n".join(lines)
 
@@ -126,7 +132,7 @@ def _against(source: str, found: Evidence) -> Iterator[str]:
             )
             for pair in found.contradicting
         ]
-        yield f"Against “{found.statement.text}”:\n\n{_table(header, rows)}"
+        yield f"Against “{found.statement.text}”:\n\n{markdown_table(header, rows)}"
 
 
 def audit_markdown(findings: Sequence[audit.Finding]) -> str:
@@ -177,6 +183,7 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

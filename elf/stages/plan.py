@@ -73,14 +73,20 @@ class Plan:
 
     @property
     def drawings_digest(self) -> str:
-        """Digest of all that the tables and figures show and say."""
-        return _digest(list(map(self.experiment_digest, self.grid.cells)))
+        """Digest of all that the tables and figures show and say, and of what they are held against."""
+        others = {
+            name: recipe.other_set_of.model_dump(mode="json")
+            for name, recipe in self.settings.recipes.items()
+            if recipe.other_set_of
+        }
+        held_against = [self.settings.scale.comparable, others]
+        return _digest([held_against, *map(self.experiment_digest, self.grid.cells)])
 
     @property
     def report_digest(self) -> str:
         """Digest of all that the report says besides the results: every experiment and the recipes."""
         recipes = {name: recipe.model_dump(mode="json") for name, recipe in self.settings.recipes.items()}
-        return _digest([recipes, *map(self.experiment_digest, self.grid.cells)])
+        return _digest([recipes, self.drawings_digest])
 
 
 def _digest(content) -> str:

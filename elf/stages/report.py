@@ -29,7 +29,7 @@ from elf.stages.drawing import about, cells_of, read_results, title
 from elf.stages.origins import again, key_of, of_grid, origin_of
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 from elf.stages.report_folder import START, write_folder
-from elf.stages.verdicts import COMPARABLE_SCALE
+from elf.stages.verdicts import held_against
 
 FIGURE_ENDINGS = ("svg", "csv")
 COPIED = 20 * 2**20
@@ -121,7 +121,7 @@ def _about(plan: Plan, partially: bool) -> dict:
         "scale_name": plan.settings.name,
         "stand_ins": "; ".join(f"{stand_in} stands in for {name}" for name, stand_in in scale.stand_ins.items()),
         "seeds": scale.seeds,
-        "comparable": plan.settings.name == COMPARABLE_SCALE,
+        "comparable": plan.settings.scale.comparable,
         "partial": partially,
         "details": {"made by": again(plan, "report")},
     }
@@ -137,13 +137,12 @@ def _judged(observations: pd.DataFrame) -> list:
 
 def _table(plan: Plan, name: str, results: pd.DataFrame, cells: list[Cell]) -> TableEntry:
     wanted, said = cells_of(plan, name), about(plan, name)
-    scale = plan.settings.name
     entry = partial(TableEntry, name=name, title=title(plan, name), cells=tuple(cells), command=again(plan, name))
     if plan.settings.experiments[name].shows == "teacher_epoch":
         drawn = teacher_epochs.render(wanted, results, said)
         return entry(html=drawn["html"], csv=drawn["csv"])
     table = lay_out(wanted, results, said)
-    compared = compare(name, cells, comparable=scale == COMPARABLE_SCALE, reason=f"scale {scale}")
+    compared = compare(name, cells, **held_against(plan))
     return entry(html=tables.html(table, links="../cells/"), csv=tables.tidy_csv(table), comparisons=tuple(compared))
 
 

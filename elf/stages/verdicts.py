@@ -15,8 +15,6 @@ from elf.results.reading import read_results
 from elf.stages.drawing import about, cells_of, given_results
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
-COMPARABLE_SCALE = "paper"
-
 
 def main(argv: list[str]) -> None:
     """Run the stage from the command line."""
@@ -38,11 +36,7 @@ def main(argv: list[str]) -> None:
 
 def render(plan: Plan, cells: dict[str, list[Cell]]) -> dict[str, str]:
     """Return the files of the stage: name to text."""
-    scale = plan.settings.name
-    comparisons = {
-        name: compare(name, members, comparable=scale == COMPARABLE_SCALE, reason=f"scale {scale}")
-        for name, members in cells.items()
-    }
+    comparisons = {name: compare(name, members, **held_against(plan)) for name, members in cells.items()}
     everything = [comparison for members in comparisons.values() for comparison in members]
     sections = [verdicts.comparison_markdown(name, members) for name, members in comparisons.items()]
     judgements = {
@@ -59,6 +53,16 @@ def render(plan: Plan, cells: dict[str, list[Cell]]) -> dict[str, str]:
         "claims.md": verdicts.claims_markdown(judgements, measured),
         "audit.md": verdicts.audit_markdown(audit()),
     }
+
+
+def held_against(plan: Plan) -> dict:
+    """Return what :func:`elf.results.comparison.compare` is to know of a scale."""
+    others = {
+        name: (recipe.other_set_of.method, recipe.other_set_of.network)
+        for name, recipe in plan.settings.recipes.items()
+        if recipe.other_set_of is not None
+    }
+    return {"comparable": plan.settings.scale.comparable, "reason": f"scale {plan.settings.name}", "others": others}
 
 
 def _stand_ins(plan: Plan, experiments: list[str]) -> str:

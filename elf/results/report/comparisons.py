@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterable
 
 from elf.results.audit import KINDS, Finding, note_on
 from elf.results.claims import Evidence, Judgement
-from elf.results.columns import Cell
 from elf.results.comparison import VERDICTS, Comparison
-from elf.results.observations import is_of_paper, setting_of, setting_of_row
 from elf.results.report import text
 from elf.results.report.content import TableEntry
-from elf.results.setting_text import setting_text
+from elf.results.setting_text import set_text
 
 MARKS = {
     "reproduced": "✓",
     "close": "≈",
     "deviates": "✗",
+    "as printed, other set": "✓",
+    "close, other set": "≈",
+    "deviates, other set": "✗",
     "not comparable": "○",
     "not run": "…",
     "not printed": "?",
@@ -41,15 +42,11 @@ def verdict_counts(comparisons: Iterable[Comparison]) -> list[dict]:
 
 def comparison_row(table: TableEntry) -> Callable[[Comparison], dict]:
     """Return a function that says of a comparison of the table what is shown, with the anchor of its cell."""
-    by_setting: dict[tuple, list[Cell]] = {}
-    for cell in table.cells:
-        if is_of_paper(cell):
-            by_setting.setdefault(setting_of(cell), []).append(cell)
+    known = {cell.anchor for cell in table.cells}
 
     def row(one: Comparison) -> dict:
-        cell = _compared(one, by_setting.get(setting_of_row(one.printed), []))
         return {
-            "setting": setting_text(one.printed),
+            "setting": set_text(one),
             "printed": text.accuracy(one.printed["mean"], one.printed["std"]),
             "measured": text.accuracy(one.measured_mean, one.measured_std if one.n > 1 else math.nan),
             "n": one.n or "",
@@ -59,16 +56,10 @@ def comparison_row(table: TableEntry) -> Callable[[Comparison], dict]:
             "p_holm": text.p_value(one.p_holm),
             "verdict": badge(one.verdict),
             "note": one.note,
-            "anchor": cell and cell.anchor,
+            "anchor": one.anchor if one.anchor in known else None,
         }
 
     return row
-
-
-def _compared(one: Comparison, cells: list[Cell]) -> Cell | None:
-    """Return the cell that was held against the printed number."""
-    measured = [c for c in cells if len(c.rows) == one.n and (not one.n or 100 * c.summary.mean == one.measured_mean)]
-    return next(iter(measured or cells), None)
 
 
 def comparison_rows(table: TableEntry) -> list[dict]:
