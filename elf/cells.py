@@ -154,6 +154,7 @@ def _evaluations(
     network = scaled(eval_network, settings.scale.width)
     lr = _of_method(block.lr, synthetic.method, "lr")
     for objective in (objective for entry in block.objective for objective in entry.expand()):
+        objective = _for_labels(objective, synthetic)
         protocol = "frepo-evaluation" if objective.name == "frepo" else "evaluation"
         training = training_recipe(settings, protocol, block.dataset, synthetic.ipc, lr)
         for paper_teacher, teacher, epoch in _teachers(block, settings, synthetic, objective, eval_network):
@@ -176,6 +177,13 @@ def _evaluations(
                     seeds_at_once=settings.scale.seeds_at_once,
                 ),
             )
+
+
+def _for_labels(objective: Objective, synthetic: SyntheticSpec) -> Objective:
+    """Return an objective as it is for the labels of a set; those that are hard enter as always."""
+    if (refusal := objective.refusal(synthetic.label_kind)) is not None:
+        raise ElfError(f"objective: {synthetic.method}: {refusal}")
+    return objective.model_copy(update={"labels": None}) if synthetic.label_kind == "hard" else objective
 
 
 def _teachers(

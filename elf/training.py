@@ -22,6 +22,10 @@ PASSES_BETWEEN_CHECKS = 50
 """How often a diverged training is looked for; each look makes a GPU wait for the host."""
 
 
+ROOM = 1e-3
+"""How far rounding may take a loss below its lowest value."""
+
+
 class Checkpoint(Protocol):
     """What :func:`train` needs of :class:`elf.checkpoints.Checkpoint`."""
 
@@ -45,6 +49,7 @@ def train(
     progress: Callable[[int, int, Tensor], None] | None = None,
     checkpoint: Checkpoint | None = None,
     until_pass: int | None = None,
+    lowest: float = 0.0,
 ) -> None:
     """Train a network in place (protocol of the official ELF code).
 
@@ -76,11 +81,13 @@ def train(
         one bit for bit.
     until_pass : int or None
         Stop once this many passes are complete; None for all passes of the recipe.
+    lowest : float
+        What the loss cannot fall below, by its formula; minus infinity if there is nothing.
 
     Raises
     ------
     ElfError
-        If the loss or a weight is no longer finite, looked at every 50 passes, before every checkpoint
+        If the loss or a weight is no longer finite, or the loss below its lowest value, looked at every 50 passes, before every checkpoint
         and at the end; or if images, labels and targets differ in number.
     """
     check_lengths(images, labels, targets)
@@ -106,7 +113,7 @@ def train(
             torch.manual_seed(dropout.initial_seed())
             network.train()
             loss = torch.zeros((), device=images.device)
-            check = partial(_check_finite, network, loss, pass_index, recipe.lr)
+            check = partial(_check_finite, network, loss, pass_index, recipe.lr, lowest)
             save = partial(_state, network, momenta, loss, order_generator.get_state(), augmentation_generator)
             steps = draw_order(len(images), recipe.batch_size, order_generator, images.device)
             if first_step:
@@ -221,22 +228,32 @@ def _with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float) -> None:
+def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float, lowest: float) -> None:
     finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all()
-    if (found := divergence(loss.item(), bool(finite), pass_index, lr)) is not None:
+    if (found := divergence(loss.item(), bool(finite), pass_index, lr, lowest)) is not None:
         raise ElfError(found)
 
 
-def divergence(loss: float, weights_are_finite: bool, pass_index: int, lr: float) -> str | None:
+def divergence(loss: float, weights_are_finite: bool, pass_index: int, lr: float, lowest: float = 0.0) -> str | None:
     """Return what went wrong with a training after a pass, and what to do; None if all is well."""
     if math.isfinite(loss) and weights_are_finite:
-        return None
+        return impossible(loss, lowest, f"pass {pass_index}")
     what = f"a weight is not finite after pass {pass_index}"
     if not math.isfinite(loss):
         what = f"the loss of pass {pass_index} is {loss}"
     return (
         f"training diverged: {what} (lr {lr}); lower the learning rate of the recipe, "
         "or look for non-finite values in the images and targets"
+    )
+
+
+def impossible(loss: float, lowest: float, when: str) -> str | None:
+    """Return what is wrong with a loss that its formula does not allow, with room for rounding; None if all is well."""
+    if loss >= lowest - ROOM:
+        return None
+    return (
+        f"training diverged: the loss of {when} is {loss:.6g}, below {lowest:g}, the lowest that its formula allows; the "
+        "labels or targets are not what the objective is made for"
     )
 
 

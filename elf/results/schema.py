@@ -28,6 +28,7 @@ RESULTS = pyarrow.schema(
         ("epochs", pyarrow.int64()),
         ("batch_size", pyarrow.int64()),
         ("precision", pyarrow.string()),
+        ("labels", pyarrow.string()),
         *SHARD,
         ("shard", pyarrow.string()),
     ]

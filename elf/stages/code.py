@@ -26,7 +26,7 @@ def distill_code(spec: SyntheticSpec) -> str:
     if "experts" in spec.recipe:
         roots.append("elf.artifacts.experts")
     if spec.module == "imported":
-        roots.append("elf.importing.using")
+        roots += ["elf.importing.using", "elf.objectives.labels"]
     if spec.recipe.get("selection", "final") != "final":
         roots.append("elf.distillation.selection")
         if spec.module == "frepo":

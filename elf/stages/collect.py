@@ -15,6 +15,7 @@ from elf.results.labels import FULL_DATA
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
+from elf.specs.labels import kind_of_recipe
 from elf.specs.teacher import TeacherSpec
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
@@ -87,6 +88,7 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
         "epochs": spec.recipe.epochs,
         "batch_size": spec.recipe.batch_size,
         "precision": spec.recipe.precision,
+        "labels": synthetic.get("labels") or kind_of_recipe(synthetic.get("module"), synthetic.get("recipe")),
     }
 
 
@@ -128,6 +130,7 @@ def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], 
             "epochs": spec.recipe.epochs,
             "batch_size": spec.recipe.batch_size,
             "precision": spec.recipe.precision,
+            "labels": "hard",
             "seed": spec.seed,
             "accuracy": manifest["spec"]["test_accuracy"],
             "train_seconds": measured["wall_seconds"],
