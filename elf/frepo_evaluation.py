@@ -16,7 +16,8 @@ from elf.device import to_device
 from elf.errors import ElfError
 from elf.randomness import generator
 from elf.specs.training import FrepoRecipe
-from elf.training import Checkpoint, impossible
+from elf.training import Checkpoint
+from elf.training_checks import impossible
 from elf.training_step import Objective
 
 STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}

@@ -19,7 +19,8 @@ from elf.errors import ElfError
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.replayed_steps import replayed
 from elf.specs.training import TrainingRecipe
-from elf.training import PASSES_BETWEEN_CHECKS, Checkpoint, check_lengths, divergence
+from elf.training import PASSES_BETWEEN_CHECKS, Checkpoint
+from elf.training_checks import check_lengths, divergence
 from elf.training_step import Batch, Objective, arithmetic, descend, draw_order, empty_momenta, take_batch
 
 
@@ -168,7 +169,7 @@ class _Together:
             momentum.zero_()
 
     def check(self, losses: Tensor, seeds: Sequence[int], pass_index: int, lowest: float) -> None:
-        """Raise an error for the first network whose loss or weights are no longer finite, or whose loss is too low."""
+        """Raise an error for the first network whose loss or weights are not finite, or whose loss is too low."""
         state = [*self.parameters.values(), *self.buffers.values()]
         finite = torch.stack([tensor.isfinite().reshape(len(seeds), -1).all(1) for tensor in state]).all(0)
         for seed, loss, weights_are_finite in zip(seeds, losses.cpu().tolist(), finite.cpu().tolist(), strict=True):

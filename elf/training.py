@@ -1,6 +1,5 @@
 """The training protocol shared by evaluations, teachers and expert trajectories."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -16,14 +15,11 @@ from elf.objectives import task
 from elf.randomness import generator
 from elf.replayed_steps import replayed
 from elf.specs.training import TrainingRecipe
+from elf.training_checks import check_lengths, divergence
 from elf.training_step import Batch, Objective, draw_order, empty_momenta, step, take_batch
 
 PASSES_BETWEEN_CHECKS = 50
 """How often a diverged training is looked for; each look makes a GPU wait for the host."""
-
-
-ROOM = 1e-3
-"""How far rounding may take a loss below its lowest value."""
 
 
 class Checkpoint(Protocol):
@@ -87,8 +83,8 @@ def train(
     Raises
     ------
     ElfError
-        If the loss or a weight is no longer finite, or the loss below its lowest value, looked at every 50 passes, before every checkpoint
-        and at the end; or if images, labels and targets differ in number.
+        If the loss or a weight is no longer finite, or the loss below its lowest value, looked at every 50 passes,
+        before every checkpoint and at the end; or if images, labels and targets differ in number.
     """
     check_lengths(images, labels, targets)
     split_batch_norm(network, recipe.batch_norm_splits)
@@ -232,36 +228,3 @@ def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float, 
     finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all()
     if (found := divergence(loss.item(), bool(finite), pass_index, lr, lowest)) is not None:
         raise ElfError(found)
-
-
-def divergence(loss: float, weights_are_finite: bool, pass_index: int, lr: float, lowest: float = 0.0) -> str | None:
-    """Return what went wrong with a training after a pass, and what to do; None if all is well."""
-    if math.isfinite(loss) and weights_are_finite:
-        return impossible(loss, lowest, f"pass {pass_index}")
-    what = f"a weight is not finite after pass {pass_index}"
-    if not math.isfinite(loss):
-        what = f"the loss of pass {pass_index} is {loss}"
-    return (
-        f"training diverged: {what} (lr {lr}); lower the learning rate of the recipe, "
-        "or look for non-finite values in the images and targets"
-    )
-
-
-def impossible(loss: float, lowest: float, when: str) -> str | None:
-    """Return what is wrong with a loss that its formula does not allow, with room for rounding; None if all is well."""
-    if loss >= lowest - ROOM:
-        return None
-    return (
-        f"training diverged: the loss of {when} is {loss:.6g}, below {lowest:g}, the lowest that its formula allows; the "
-        "labels or targets are not what the objective is made for"
-    )
-
-
-def check_lengths(images: Images, labels: Tensor, targets: Tensor | None) -> None:
-    """Raise an error unless there is a label for each image, and a target if there are any."""
-    lengths = {"images": len(images), "labels": len(labels)}
-    if targets is not None:
-        lengths["teacher targets"] = len(targets)
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise ElfError(f"training needs one label and one teacher target an image, found {found}")

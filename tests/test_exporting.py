@@ -42,11 +42,11 @@ def prepared(folder: Path, normalisation: str = "cifar", names=NAMES) -> tuple[P
     return path, artifact(path, "dataset", spec, preprocessing.to_tensors())
 
 
-def synthetic(folder: Path, inputs: dict, images, labels, **changes) -> Path:
+def synthetic(folder: Path, inputs: dict, images, rows, **changes) -> Path:
     spec = {"dataset": "tiny_set", "method": "k_center", "network": "convnet-w4-d2-in", "ipc": IPC, "seed": 0}
     path = folder / "set.safetensors"
     artifact(
-        path, "synthetic set", spec | {"recipe": {"lr": 1.0}} | changes, {"images": images, "labels": labels}, inputs
+        path, "synthetic set", spec | {"recipe": {"lr": 1.0}} | changes, {"images": images, "labels": rows}, inputs
     )
     return path
 

@@ -1,5 +1,6 @@
 """Labels in another file of the folder: no set is taken to be sorted by class while they lie beside its images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,13 @@ def labels_in(content: Any, images: Tensor) -> Tensor | None:
     array = as_array(content)
     fits = array is not None and could_be_labels(array, images) and array.dim() <= 3 and not looks_like_images(array)
     return array if fits else None
+
+
+def told_by_shape(images: list[Tensor], contents: Sequence[Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """Tell images from labels in two files of which no name says it."""
+    for first, other in ((0, 1), (1, 0)):
+        if looks_like_images(images[first]) and not looks_like_images(images[other]):
+            labels = labels_in(contents[other], images[first])
+            if labels is not None:
+                return [images[first]], [labels]
+    return images, []

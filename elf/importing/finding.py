@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from elf.errors import ElfError
-from elf.importing.arrays import as_array, could_be_labels, names_images, names_labels, plain_name
+from elf.importing.arrays import as_array, names_images, names_labels, plain_name
 from elf.importing.conclusions import Conclusion
+from elf.importing.keys import describe, labels_of, listed
 from elf.importing.layout import looks_like_images
 
 RESULT_NAME = re.compile(r"res_(?P<method>.+?)_(?P<dataset>[^_]+)_(?P<network>[^_]+)_(?P<ipc>[0-9]+)ipc(_.*)?")
@@ -85,7 +86,7 @@ def find_set(
         whole = as_array(content)
         if whole is not None:
             return _lone(whole, name)
-    raise ElfError(f"holds no images that can be told: found {_describe(content)}; see docs/importing.md for layouts")
+    raise ElfError(f"holds no images that can be told: found {describe(content)}; see docs/importing.md for layouts")
 
 
 def _lone(content: Tensor, name: str) -> Found:
@@ -140,19 +141,17 @@ def _named(content: dict, name: str, by_position: bool) -> Found | None:
     # A name that nobody foresaw: the shape tells it, if it tells one alone.
     images = images or [key for key, array in arrays.items() if looks_like_images(array)]
     if len(images) > 1:
-        raise ElfError(f"holds several arrays of images: {_listed(images)}; save one of them alone")
+        raise ElfError(f"holds several arrays of images: {listed(images)}; save one of them alone")
     if not images:
         unread = [key for key, value in values.items() if names_images(key[-1]) and isinstance(value, list)]
         if unread:
-            raise ElfError(
-                f"{_listed(unread)} names images, but holds {_describe(values[unread[0]])} of several shapes"
-            )
+            raise ElfError(f"{listed(unread)} names images, but holds {describe(values[unread[0]])} of several shapes")
         return _labels_alone(arrays)
     found = arrays[images[0]]
     others = {key: value for key, value in values.items() if key != images[0]}
-    labels = None if by_position else _labels_of(found, images[0], others)
-    finding = f"{_listed(images)!r}, " + (f"labels {_listed([labels])!r}" if labels else "no labels")
-    left = [_listed([key]) for key in others if key != labels]
+    labels = None if by_position else labels_of(found, images[0], others)
+    finding = f"{listed(images)!r}, " + (f"labels {listed([labels])!r}" if labels else "no labels")
+    left = [listed([key]) for key in others if key != labels]
     reason = ("by name" if by_name else "by shape") + (f"; not used: {', '.join(left[:8])}" if left else "")
     return Found(found, arrays[labels] if labels else None, [Conclusion("images", finding, reason)])
 
@@ -160,52 +159,8 @@ def _named(content: dict, name: str, by_position: bool) -> Found | None:
 def _labels_alone(arrays: dict[tuple, Tensor]) -> Found | None:
     named = [key for key in arrays if names_labels(key[-1])]
     if len(named) > 1:
-        raise ElfError(f"holds several arrays of labels: {_listed(named)}; save one of them alone")
+        raise ElfError(f"holds several arrays of labels: {listed(named)}; save one of them alone")
     return Found(None, arrays[named[0]], []) if named else None
-
-
-def _labels_of(images: Tensor, place: tuple, values: dict[tuple, Any]) -> tuple | None:
-    """Return where the labels of some images are; None only if nothing else in the file could be them.
-
-    Raises
-    ------
-    ElfError
-        If several things could be the labels, or what is called so cannot be read, or has not one for each image.
-    """
-    fitting = [key for key, value in values.items() if could_be_labels(value, images)]
-    named = [key for key in values if names_labels(key[-1])]
-    # What lies with the images is theirs, before what lies elsewhere in the file.
-    for near in (lambda key: key[:-1] == place[:-1], lambda key: True):
-        chosen = [key for key in named if key in fitting and near(key)]
-        readable = [key for key in chosen if as_array(values[key]) is not None]
-        if len(readable) == 1:
-            return readable[0]
-        if len(readable) > 1:
-            raise ElfError(f"holds several arrays of labels: {_listed(readable)}; save one of them alone")
-        if chosen:
-            raise ElfError(
-                f"{_listed(chosen)!r} cannot be read as labels: found {_describe(values[chosen[0]])}; {SAVE}"
-            )
-    unusable = [key for key in named if not _about_classes(key[-1], values[key])]
-    if len(unusable) == 1 and as_array(values[unusable[0]]) is not None:
-        return unusable[0]  # of another length: what is said about labels says what is wrong
-    if unusable:
-        raise ElfError(f"{_listed(unusable)!r} cannot be read as labels: {_describe(values[unusable[0]])}; {SAVE}")
-    if len(fitting) > 1:
-        raise ElfError(f"several arrays could be the labels: {_listed(fitting)}; save one of them alone, or {SAVE}")
-    if fitting and (as_array(values[fitting[0]]) is None or as_array(values[fitting[0]]).dim() > 3):
-        raise ElfError(f"{_listed(fitting)!r} has an entry an image and cannot be read as labels; {SAVE}")
-    return fitting[0] if fitting else None
-
-
-def _about_classes(name: object, value: Any) -> bool:
-    """Return whether what a name of labels stands for is the number of classes, or their names."""
-    names = isinstance(value, list) and all(isinstance(part, str) for part in value)
-    number = isinstance(value, bool | int | float) or (isinstance(value, Tensor) and value.dim() == 0)
-    return value is None or (plain_name(name) in ("classes", "categories") and (names or number))
-
-
-SAVE = "save whole numbers or rows, one an image, or say --labels position if the images are sorted by class"
 
 
 def _leaves(content: dict, above: tuple = ()) -> dict[tuple, Any]:
@@ -214,10 +169,6 @@ def _leaves(content: dict, above: tuple = ()) -> dict[tuple, Any]:
     for key, value in content.items():
         found |= _leaves(value, (*above, key)) if isinstance(value, dict) and value else {(*above, key): value}
     return found
-
-
-def _listed(keys: list[tuple]) -> str:
-    return ", ".join(".".join(map(str, key)) for key in keys)
 
 
 def _by_class(content: dict, class_names: list[str] | None) -> Found | None:
@@ -242,8 +193,8 @@ def _by_class(content: dict, class_names: list[str] | None) -> Found | None:
         return _stacked([parts[names[name]] for name in wanted], "class by class, by the names of the data set")
     shown = ", ".join(map(str, list(parts)[:3])) + (", ..." if len(parts) > 3 else "")
     raise ElfError(
-        f"holds several arrays of images: {shown}; if these {len(parts)} are classes, name the data set that has classes "
-        "of these names by its file (--dataset FILE), else save one of them alone"
+        f"holds several arrays of images: {shown}; if these {len(parts)} are classes, name the data set that has "
+        "classes of these names by its file (--dataset FILE), else save one of them alone"
     )
 
 
@@ -253,18 +204,3 @@ def _stacked(parts: list[Tensor], reason: str) -> Found:
         raise ElfError(f"the classes have images of different shapes: {', '.join(map(str, sorted(shapes)))}")
     labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(parts)])
     return Found(torch.cat(parts), labels, [Conclusion("images", f"{len(parts)} classes", reason)])
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, dict):
-        entries = [f"{key}: {_describe_one(value)}" for key, value in list(content.items())[:6]]
-        return f"a dictionary of {len(content)} ({', '.join(entries)})"
-    if isinstance(content, list):
-        return f"a list of {len(content)} ({', '.join(_describe_one(value) for value in content[:4])})"
-    return _describe_one(content)
-
-
-def _describe_one(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"array {tuple(value.shape)}"
-    return f"{type(value).__name__} of {len(value)}" if isinstance(value, dict | list) else type(value).__name__

@@ -229,8 +229,8 @@ def _rows_as_found(values: Tensor, kind: str, why: str) -> Labels:
 def _check_probabilities(rows: Tensor) -> None:
     if rows.min() < 0 or (rows.sum(1) - 1).abs().max() > 10 * SUM_TOLERANCE:
         raise ElfError(
-            f"--labels probabilities: entries from {float(rows.min()):.3g} on, sums from {float(rows.sum(1).min()):.3g} "
-            f"to {float(rows.sum(1).max()):.3g}; probabilities are from 0 on and sum to 1"
+            f"--labels probabilities: entries from {float(rows.min()):.3g} on, sums from "
+            f"{float(rows.sum(1).min()):.3g} to {float(rows.sum(1).max()):.3g}; probabilities are from 0 on and sum to 1"
         )
 
 

@@ -13,12 +13,12 @@ from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import read_tensors
 from elf.data.preprocessing import WHITENED, ZCA
 from elf.errors import ElfError
-from elf.importing.beside import labels_beside, labels_in
+from elf.importing.beside import labels_beside, told_by_shape
 from elf.importing.conclusions import Conclusion
 from elf.importing.finding import RESULT_NAME, Found, find_set
 from elf.importing.folders import files_of_a_set, read_folder
 from elf.importing.labels import POSITION, understand_labels
-from elf.importing.layout import channels_first, looks_like_images
+from elf.importing.layout import channels_first
 from elf.importing.reading import file_digest, read
 from elf.importing.spaces import Space, understand_space
 from elf.specs.labels import EARLIER, kind_of_recipe
@@ -168,7 +168,7 @@ def _found(paths: list[Path], contents: Sequence[Any], known: Known) -> tuple[Fo
     images = [part.images for part in parts if part.images is not None]
     labels = [part.labels for part in parts if part.labels is not None]
     if len(parts) == len(images) == 2 and not labels:
-        images, labels = _by_shape(images, contents)
+        images, labels = told_by_shape(images, contents)
     if len(images) != 1 or len(labels) > 1:
         raise ElfError(f"found {len(images)} arrays of images and {len(labels)} of labels; name one set at a time")
     experiment = next((part.experiment for part in parts if part.experiment is not None), None)
@@ -178,16 +178,6 @@ def _found(paths: list[Path], contents: Sequence[Any], known: Known) -> tuple[Fo
         found, beside, notes = labels_beside(paths[0], images[0])
         labels, conclusions = [found] if found is not None else [], conclusions + notes
     return Found(images[0], labels[0] if labels else None, conclusions, experiment, beside), None, known
-
-
-def _by_shape(images: list[Tensor], contents: Sequence[Any]) -> tuple[list[Tensor], list[Tensor]]:
-    """Tell images from labels in two files of which no name says it."""
-    for first, other in ((0, 1), (1, 0)):
-        if looks_like_images(images[first]) and not looks_like_images(images[other]):
-            labels = labels_in(contents[other], images[first])
-            if labels is not None:
-                return [images[first]], [labels]
-    return images, []
 
 
 def _own(path: Path, known: Known) -> tuple[Found, Space | None, Known] | None:

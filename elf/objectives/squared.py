@@ -1,4 +1,4 @@
-"""Squared distance between logits and learned targets, in the protocol of the paper: for sets such as KIP's and FrePo's."""
+"""Squared distance between logits and learned targets, in the protocol of the paper: for KIP's and FrePo's sets."""
 
 from elf.objectives.frepo import loss, lowest
 

@@ -71,7 +71,7 @@ def dataset_label(name: str) -> str:
 
 
 def objective_label(name: str) -> str:
-    """Return the label of a table row: ``baseline``, ``+ ELF``, ``+ ELF[front+task]``, ``baseline, labels unchanged``."""
+    """Return the label of a table row: ``baseline``, ``+ ELF``, ``+ ELF[front+task]``, ``+ KD, labels unchanged``."""
     if name.endswith(UNCHANGED):
         return objective_label(name.removesuffix(UNCHANGED)) + UNCHANGED
     if name.startswith("elf["):
