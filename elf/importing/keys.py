@@ -19,7 +19,7 @@ def labels_of(images: Tensor, place: tuple, values: dict[tuple, Any]) -> tuple |
         If several things could be the labels, or what is called so cannot be read, or has not one for each image.
     """
     fitting = [key for key, value in values.items() if could_be_labels(value, images)]
-    named = [key for key in values if names_labels(key[-1])]
+    named = [key for key in values if any(map(names_labels, key)) and not _has_maps(values[key])]
     # What lies with the images is theirs, before what lies elsewhere in the file.
     for near in (lambda key: key[:-1] == place[:-1], lambda key: True):
         chosen = [key for key in named if key in fitting and near(key)]
@@ -40,6 +40,12 @@ def labels_of(images: Tensor, place: tuple, values: dict[tuple, Any]) -> tuple |
     if fitting and (as_array(values[fitting[0]]) is None or as_array(values[fitting[0]]).dim() > 3):
         raise ElfError(f"{listed(fitting)!r} has an entry an image and cannot be read as labels; {SAVE}")
     return fitting[0] if fitting else None
+
+
+def _has_maps(value: Any) -> bool:
+    """Return whether entries are no rows, but maps, as those of images that are called targets."""
+    array = as_array(value)
+    return array is not None and array.dim() > 3
 
 
 def _about_classes(name: object, value: Any) -> bool:

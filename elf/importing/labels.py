@@ -184,14 +184,14 @@ def _hard(hard: Tensor, reason: str, classes: int | None) -> Labels:
         hint = "; labels count from 0, so subtract 1" if lowest == 1 and highest == classes else ""
         allowed = f"0 to {classes - 1}" if told else "0 and more"
         raise ElfError(f"there is a label {wrong}, allowed are {allowed}{hint}")
+    if not told and lowest == 1 and highest <= len(hard) and len(set(torch.bincount(hard)[1:].tolist())) == 1:
+        raise ElfError(
+            f"the labels run from 1 to {highest} and none is 0; they count from 0 here, so subtract 1 from each"
+        )
     if highest >= max(len(hard), classes or 0):
         raise ElfError(f"there is a label {highest} among {len(hard)} images, so some class has none; check the labels")
     classes = classes or highest + 1
     counts = torch.bincount(hard, minlength=classes)
-    if not told and lowest == 1 and (counts[1:] == counts[1]).all():
-        raise ElfError(
-            f"the labels run from 1 to {highest} and none is 0; they count from 0 here, so subtract 1 from each"
-        )
     if classes < 2:
         raise ElfError("all labels are 0, so there is one class; at least 2 are needed, or name --classes")
     if (counts != counts[0]).any():
@@ -229,8 +229,8 @@ def _rows_as_found(values: Tensor, kind: str, why: str) -> Labels:
 def _check_probabilities(rows: Tensor) -> None:
     if rows.min() < 0 or (rows.sum(1) - 1).abs().max() > 10 * SUM_TOLERANCE:
         raise ElfError(
-            f"--labels probabilities: entries from {float(rows.min()):.3g} on, sums from "
-            f"{float(rows.sum(1).min()):.3g} to {float(rows.sum(1).max()):.3g}; probabilities are from 0 on and sum to 1"
+            f"--labels probabilities: entries from {float(rows.min()):.3g} on and sums from "
+            f"{float(rows.sum(1).min()):.3g} to {float(rows.sum(1).max()):.3g}, allowed are 0 and more that sum to 1"
         )
 
 
