@@ -1,4 +1,4 @@
-"""Labels of imported sets: each image keeps its own, whatever they are called and wherever they lie, or none is taken."""
+"""Labels of imported sets: each image keeps its own, whatever they are called and wherever they lie."""
 
 import json
 from pathlib import Path
@@ -154,7 +154,7 @@ STOPS = {
     "two files": (
         {},
         {"labels.pt": torch.arange(6) % 3, "label.npy": torch.arange(6) % 3},
-        "lies label.npy, labels.pt",
+        "label.npy, labels.pt",
     ),
     "of another state": ({}, {"labels_12.pt": torch.arange(6) % 3}, "beside it lies labels_12.pt"),
     "damaged": ({}, {"labels.pt": "no array"}, "beside it lies labels.pt"),
@@ -222,7 +222,7 @@ RULES = {
 @pytest.mark.parametrize(("rows", "kind"), RULES.values(), ids=RULES)
 def test_the_kind_follows_from_a_rule_or_is_asked(rows, kind):
     if kind is None:
-        with pytest.raises(ElfError, match="say --labels logits .*--labels regression .*--labels hard"):
+        with pytest.raises(ElfError, match=r"say --labels logits .*--labels regression .*--labels hard"):
             understand_labels(rows, 8)
     else:
         assert understand_labels(rows, 8).kind == kind

@@ -174,7 +174,7 @@ def imported(jobs: SmallJobs, rows: torch.Tensor, kind: str, recipe: dict | None
     """Distil from an imported set with such labels and return the exit code."""
     images = torch.randn(20, 3, 32, 32, generator=stream(1))
     spec = {"space": "normalised", "constants": "digits", "classes": 10, "ipc": 2, "side": 32, "labels": kind}
-    made = describe("imported set", spec, inputs={}, code="code", measured={})
+    made = describe("imported set", spec, inputs={}, code="{}", measured={})
     file = jobs.folder / "imported.safetensors"
     file.unlink(missing_ok=True)
     made = write_tensors(file, {"images": images, "labels": rows}, made)
