@@ -160,6 +160,7 @@ def _evaluations(
     network = scaled(eval_network, settings.scale.width)
     lr = _of_method(block.lr, synthetic.method, "lr")
     for objective in (objective for entry in block.objective for objective in entry.expand()):
+        objective = _for_labels(objective, synthetic)
         protocol = "frepo-evaluation" if objective.name == "frepo" else "evaluation"
         trainings = list(_trainings(block, settings, protocol, synthetic.ipc, str(network), lr))
         teachers = _teachers(block, settings, synthetic, objective, eval_network)
@@ -211,6 +212,13 @@ def _trainings(
             first = error.errors(include_url=False)[0]
             raise ElfError(f"evaluation.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         yield recipe, tuple(key for key in sorted(axes) if getattr(recipe, key) != getattr(own, key))
+
+
+def _for_labels(objective: Objective, synthetic: SyntheticSpec) -> Objective:
+    """Return an objective as it is for the labels of a set; those that are hard enter as always."""
+    if (refusal := objective.refusal(synthetic.label_kind)) is not None:
+        raise ElfError(f"objective: {synthetic.method}: {refusal}")
+    return objective.model_copy(update={"labels": None}) if synthetic.label_kind == "hard" else objective
 
 
 def _teachers(

@@ -65,7 +65,7 @@ class DatasetConfig(Strict):
 class ObjectiveConfig(Strict):
     """One objective of a block; lists span a product."""
 
-    name: Literal["task", "elf", "kd", "frepo"] = Field(description="Module in elf/objectives.")
+    name: Literal["task", "elf", "kd", "frepo", "squared"] = Field(description="Module in elf/objectives.")
     terms: list[Literal[ELF_TERMS]] = Field(default=["front+rear+task"], description="Loss terms of elf (Table 9).")
     distance: list[Literal["ce", "mae", "mse", "cos"]] = Field(
         default=["ce"], description="Distances of elf (Table 12)."
@@ -77,13 +77,17 @@ class ObjectiveConfig(Strict):
     )
     temperature: float = Field(default=4.0, gt=0, description="Temperature of kd.")
     weight: float = Field(default=1.0, ge=0, description="Weight of the distillation term of kd.")
+    labels: Literal["unchanged"] | None = Field(
+        default=None,
+        description="unchanged: learned labels of any kind enter the loss as they are, and tables say so.",
+    )
 
     def expand(self) -> list[Objective]:
         """Return the objectives that this entry names."""
-        if self.name in ("task", "frepo"):
-            return [Objective(name=self.name)]
+        if self.name in ("task", "frepo", "squared"):
+            return [Objective(name=self.name, labels=self.labels)]
         if self.name == "kd":
-            return [Objective(name="kd", temperature=self.temperature, weight=self.weight)]
+            return [Objective(name="kd", temperature=self.temperature, weight=self.weight, labels=self.labels)]
         return [
             Objective(
                 name="elf",
@@ -92,6 +96,7 @@ class ObjectiveConfig(Strict):
                 lambda_front=front,
                 lambda_rear=rear,
                 variant=self.variant,
+                labels=self.labels,
             )
             for terms in self.terms
             for distance in self.distance

@@ -17,6 +17,7 @@ from elf.errors import ElfError
 from elf.randomness import generator
 from elf.specs.training import FrepoRecipe
 from elf.training import Checkpoint
+from elf.training_checks import impossible
 from elf.training_step import Objective
 
 STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
@@ -65,6 +66,7 @@ def train(
     augmentation_generator: torch.Generator,
     progress: Callable[[int, int, Tensor], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    lowest: float = 0.0,
 ) -> None:
     """Train a network in place; the arguments are those of `elf.training.train`, so that one can replace the other.
 
@@ -88,11 +90,14 @@ def train(
     progress : callable (finished steps, number of steps, loss of the last step) or None
     checkpoint : Checkpoint or None
         Looked at after every pass; an interrupted and continued run equals an uninterrupted one bit for bit.
+    lowest : float
+        What the loss cannot fall below, by its formula.
 
     Raises
     ------
     ElfError
-        If the size of the set has no number of steps, or if the loss or a weight is no longer finite.
+        If the size of the set has no number of steps, or if the loss or a weight is no longer finite, or the loss
+        below its lowest value.
     """
     steps = steps_for(recipe, len(images))
     if steps <= recipe.warmup_steps:
@@ -117,12 +122,12 @@ def train(
                 adam.step(parameters, gradients, moments, lr=learning_rate(recipe, finished, steps))
                 finished += 1
                 if finished % STEPS_BETWEEN_CHECKS == 0 or finished == steps:
-                    _check_finite(network, loss.detach(), finished, recipe.lr)
+                    _check_finite(network, loss.detach(), finished, recipe.lr, lowest)
                 if progress is not None:
                     progress(finished, steps, loss.detach())
             if checkpoint is not None:
                 last = loss.detach()
-                checkpoint.save_if_due(lambda: _state(network, moments, streams, finished, last, recipe.lr))  # noqa: B023
+                checkpoint.save_if_due(lambda: _state(network, moments, streams, finished, last, recipe.lr, lowest))  # noqa: B023
 
 
 def _order(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -138,9 +143,10 @@ def _state(
     finished: int,
     loss: Tensor,
     lr: float,
+    lowest: float,
 ) -> dict[str, Tensor]:
     """Collect all that a continued run needs, after a check that it is worth continuing."""
-    _check_finite(network, loss, finished, lr)
+    _check_finite(network, loss, finished, lr, lowest)
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     state |= {f"adam.{name}": tensor for name, tensor in moments.items()}
     state |= {f"stream.{name}": stream.get_state() for name, stream in streams.items()}
@@ -161,9 +167,11 @@ def _restore(
     return int(saved["finished"])
 
 
-def _check_finite(network: nn.Module, loss: Tensor, finished: int, lr: float) -> None:
+def _check_finite(network: nn.Module, loss: Tensor, finished: int, lr: float, lowest: float) -> None:
     if not torch.stack([loss.isfinite(), *(tensor.isfinite().all() for tensor in network.state_dict().values())]).all():
         raise ElfError(
             f"training diverged: after step {finished} the loss is {loss.item()} or a weight is not finite (lr {lr}); "
             "lower the learning rate of the recipe, or look for non-finite values in the images and labels"
         )
+    if (found := impossible(loss.item(), lowest, f"step {finished}")) is not None:
+        raise ElfError(found)

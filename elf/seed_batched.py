@@ -19,7 +19,8 @@ from elf.errors import ElfError
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.replayed_steps import replayed
 from elf.specs.training import TrainingRecipe
-from elf.training import PASSES_BETWEEN_CHECKS, Checkpoint, check_lengths, divergence
+from elf.training import PASSES_BETWEEN_CHECKS, Checkpoint
+from elf.training_checks import check_lengths, divergence
 from elf.training_step import Batch, Objective, arithmetic, descend, draw_order, empty_momenta, take_batch
 
 
@@ -50,6 +51,7 @@ def train(
     augmentation_generators: Sequence[torch.Generator],
     progress: Callable[[int, int, Tensor], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    lowest: float = 0.0,
 ) -> None:
     """Train networks in place, each as `elf.training.train` does.
 
@@ -57,7 +59,7 @@ def train(
     ----------
     networks : sequence of nn.Module
         Of one architecture, on the device of the images.
-    images, labels, recipe, objective, targets
+    images, labels, recipe, objective, targets, lowest
         See `elf.training.train`; all networks learn from the same images.
     seeds : sequence of int
         What the networks are called in messages.
@@ -90,7 +92,7 @@ def train(
 
     for pass_index in range(first_pass, recipe.passes):
         loss = torch.zeros(len(networks), dtype=images.dtype, device=images.device)
-        check = partial(together.check, loss, seeds, pass_index)
+        check = partial(together.check, loss, seeds, pass_index, lowest)
         orders = torch.stack([generator.get_state() for generator in order_generators])
         drawn = [draw_order(len(images), recipe.batch_size, generator, images.device) for generator in order_generators]
         steps = list(zip(*drawn, strict=True))
@@ -165,12 +167,12 @@ class _Together:
         for momentum in self.momenta.values():
             momentum.zero_()
 
-    def check(self, losses: Tensor, seeds: Sequence[int], pass_index: int) -> None:
-        """Raise an error for the first network whose loss or weights are no longer finite."""
+    def check(self, losses: Tensor, seeds: Sequence[int], pass_index: int, lowest: float) -> None:
+        """Raise an error for the first network whose loss or weights are not finite, or whose loss is too low."""
         state = [*self.parameters.values(), *self.buffers.values()]
         finite = torch.stack([tensor.isfinite().reshape(len(seeds), -1).all(1) for tensor in state]).all(0)
         for seed, loss, weights_are_finite in zip(seeds, losses.cpu().tolist(), finite.cpu().tolist(), strict=True):
-            if (found := divergence(loss, weights_are_finite, pass_index, self._recipe.lr)) is not None:
+            if (found := divergence(loss, weights_are_finite, pass_index, self._recipe.lr, lowest)) is not None:
                 raise ElfError(f"seed {seed}: {found}")
 
     @torch.no_grad()

@@ -1,6 +1,5 @@
 """The training protocol shared by evaluations, teachers and expert trajectories."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -16,6 +15,7 @@ from elf.objectives import task
 from elf.randomness import generator
 from elf.replayed_steps import replayed
 from elf.specs.training import TrainingRecipe
+from elf.training_checks import check_lengths, divergence
 from elf.training_step import Batch, Objective, draw_order, empty_momenta, step, take_batch
 
 PASSES_BETWEEN_CHECKS = 50
@@ -45,6 +45,7 @@ def train(
     progress: Callable[[int, int, Tensor], None] | None = None,
     checkpoint: Checkpoint | None = None,
     until_pass: int | None = None,
+    lowest: float = 0.0,
 ) -> None:
     """Train a network in place (protocol of the official ELF code).
 
@@ -76,12 +77,14 @@ def train(
         one bit for bit.
     until_pass : int or None
         Stop once this many passes are complete; None for all passes of the recipe.
+    lowest : float
+        What the loss cannot fall below, by its formula; minus infinity if there is nothing.
 
     Raises
     ------
     ElfError
-        If the loss or a weight is no longer finite, looked at every 50 passes, before every checkpoint
-        and at the end; or if images, labels and targets differ in number.
+        If the loss or a weight is no longer finite, or the loss below its lowest value, looked at every 50 passes,
+        before every checkpoint and at the end; or if images, labels and targets differ in number.
     """
     check_lengths(images, labels, targets)
     split_batch_norm(network, recipe.splits)
@@ -106,7 +109,7 @@ def train(
             torch.manual_seed(dropout.initial_seed())
             network.train()
             loss = torch.zeros((), device=images.device)
-            check = partial(_check_finite, network, loss, pass_index, recipe.lr)
+            check = partial(_check_finite, network, loss, pass_index, recipe.lr, lowest)
             save = partial(_state, network, momenta, loss, order_generator.get_state(), augmentation_generator)
             steps = draw_order(len(images), recipe.batch_size, order_generator, images.device)
             if first_step:
@@ -221,30 +224,7 @@ def _with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float) -> None:
+def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float, lowest: float) -> None:
     finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all()
-    if (found := divergence(loss.item(), bool(finite), pass_index, lr)) is not None:
+    if (found := divergence(loss.item(), bool(finite), pass_index, lr, lowest)) is not None:
         raise ElfError(found)
-
-
-def divergence(loss: float, weights_are_finite: bool, pass_index: int, lr: float) -> str | None:
-    """Return what went wrong with a training after a pass, and what to do; None if all is well."""
-    if math.isfinite(loss) and weights_are_finite:
-        return None
-    what = f"a weight is not finite after pass {pass_index}"
-    if not math.isfinite(loss):
-        what = f"the loss of pass {pass_index} is {loss}"
-    return (
-        f"training diverged: {what} (lr {lr}); lower the learning rate of the recipe, "
-        "or look for non-finite values in the images and targets"
-    )
-
-
-def check_lengths(images: Images, labels: Tensor, targets: Tensor | None) -> None:
-    """Raise an error unless there is a label for each image, and a target if there are any."""
-    lengths = {"images": len(images), "labels": len(labels)}
-    if targets is not None:
-        lengths["teacher targets"] = len(targets)
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise ElfError(f"training needs one label and one teacher target an image, found {found}")

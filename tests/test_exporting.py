@@ -17,6 +17,7 @@ from elf.cli import main
 from elf.data.preprocessing import CONSTANTS, Normalisation, fit_zca
 from elf.errors import ElfError
 from elf.importing.sets import Known, import_set
+from elf.specs.labels import KINDS
 from elf.stages.export import export, read_for_export
 
 NAMES = ["air plane", "cat/dog", "ship"]
@@ -41,35 +42,37 @@ def prepared(folder: Path, normalisation: str = "cifar", names=NAMES) -> tuple[P
     return path, artifact(path, "dataset", spec, preprocessing.to_tensors())
 
 
-def synthetic(folder: Path, inputs: dict, images, labels, **changes) -> Path:
+def synthetic(folder: Path, inputs: dict, images, rows, **changes) -> Path:
     spec = {"dataset": "tiny_set", "method": "k_center", "network": "convnet-w4-d2-in", "ipc": IPC, "seed": 0}
     path = folder / "set.safetensors"
     artifact(
-        path, "synthetic set", spec | {"recipe": {"lr": 1.0}} | changes, {"images": images, "labels": labels}, inputs
+        path, "synthetic set", spec | {"recipe": {"lr": 1.0}} | changes, {"images": images, "labels": rows}, inputs
     )
     return path
 
 
-def random_set(seed: int = 0, soft: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def random_set(seed: int = 0, kind: str = "hard") -> tuple[torch.Tensor, torch.Tensor]:
     images = torch.randn(len(NAMES) * IPC, 3, SIDE, SIDE, generator=stream(seed)).cumsum(2)
     hard = torch.arange(len(NAMES)).repeat_interleave(IPC)
     rows = torch.nn.functional.one_hot(hard, len(NAMES)).float() * 0.7 + 0.1
-    return images, {None: hard, "soft": rows, "centred": rows - 1 / 3, "real-valued": 3 * rows}[soft]
+    return images, {"hard": hard, "probabilities": rows, "regression": rows - 1 / 3, "logits": 3 * rows}[kind]
 
 
 @given(
     seed=st.integers(0, 1000),
-    soft=st.sampled_from([None, "soft", "centred", "real-valued"]),
+    kind=st.sampled_from(KINDS),
     normalisation=st.sampled_from(["cifar", "imagenet", "zca"]),
 )
-def test_import_reads_back_what_export_wrote(tmp_path_factory, seed, soft, normalisation):
+def test_import_reads_back_what_export_wrote(tmp_path_factory, seed, kind, normalisation):
     folder = tmp_path_factory.mktemp("export")
     dataset, manifest = prepared(folder, normalisation)
-    images, labels = random_set(seed, soft)
-    exported = read_for_export(synthetic(folder, {"dataset": manifest}, images, labels), dataset)
+    images, labels = random_set(seed, kind)
+    said = {} if kind == "hard" else {"labels": kind}
+    exported = read_for_export(synthetic(folder, {"dataset": manifest}, images, labels, **said), dataset)
     export(exported, folder / "out", ("safetensors", "res", "best"))
     known = Known(classes=len(NAMES), side=SIDE)
-    told = Known(classes=len(NAMES), side=SIDE, space="zca" if normalisation == "zca" else normalisation)
+    space = "zca" if normalisation == "zca" else normalisation
+    told = Known(classes=len(NAMES), side=SIDE, space=space, labels=kind if kind == "logits" else None)
     written = {path.name: path for path in (folder / "out").iterdir()}
     assert set(written) == {
         "card.json",
@@ -85,7 +88,7 @@ def test_import_reads_back_what_export_wrote(tmp_path_factory, seed, soft, norma
     ]
     for found in sets:
         assert torch.equal(found.images, images) and torch.equal(found.labels, labels)
-        assert found.label_kind == (soft or "hard")
+        assert found.label_kind == kind
         assert found.space.name == ("zca" if normalisation == "zca" else "normalised")
         exact = normalisation != "zca" or found is sets[0]
         assert found.space.constants == (normalisation if exact else None)

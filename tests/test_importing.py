@@ -130,7 +130,7 @@ def test_any_layout_becomes_class_major(tmp_path_factory, classes, ipc, layout, 
     assert (found.classes, found.ipc, found.side) == (classes, ipc, 8)
     kept = stored.float()[expected] if labelling in ("soft", "centred") else hard[expected]
     torch.testing.assert_close(found.labels, kept, rtol=0, atol=0)
-    assert found.label_kind == (labelling if labelling in ("soft", "centred") else "hard")
+    assert found.label_kind == {"soft": "probabilities", "centred": "regression"}.get(labelling, "hard")
     assert layout.upper() in conclusion(found, "layout")
 
 
@@ -156,7 +156,7 @@ def test_bare_images_need_labels_or_the_number_of_classes(tmp_path):
     for paths in ([path, labels], [labels, path], [tmp_path]):
         found = import_set(paths)
         assert torch.equal(found.images, images[[1, 3, 0, 2, 4, 5]])
-    assert "labels_best.pt is not used" in conclusion(import_set([path], Known(classes=3)), "attention")
+    assert "labels_best.pt" in conclusion(import_set([path], Known(classes=3)), "file of labels")
     arrays = [saved(tmp_path, "a.npy", images.permute(0, 2, 3, 1)), saved(tmp_path, "y.npy", torch.arange(6) % 3)]
     assert torch.equal(import_set(arrays).images, images[[0, 3, 1, 4, 2, 5]])
 
@@ -202,7 +202,7 @@ WRONG = {
     "unequal": ((6, 3, 8, 8), [0, 0, 0, 0, 1, 1], "class 1 has 2, class 0 has 4"),
     "class without images": ((6, 3, 8, 8), [0, 0, 0, 2, 2, 2], "class 1 has 0"),
     "negative": ((6, 3, 8, 8), [-1, 0, 0, 1, 1, -1], "label -1"),
-    "from one": ((6, 3, 8, 8), [1, 1, 1, 2, 2, 2], "class 0 has 0"),
+    "from one": ((6, 3, 8, 8), [1, 1, 1, 2, 2, 2], "run from 1 to 2 and none is 0; .* subtract 1"),
     "halves": ((6, 3, 8, 8), [0.5, 0, 0, 1, 1, 1], "not whole numbers"),
     "too few": ((6, 3, 8, 8), [0, 0, 1, 1], "there are 6 images"),
     "NaN labels": ((6, 3, 8, 8), [float("nan"), 0, 0, 1, 1, 1], "not finite"),

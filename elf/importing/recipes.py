@@ -43,7 +43,13 @@ def sources_of(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def write_recipe(
-    recipe: Path, *, description: str, file: str, identifier: str, sources: Sequence[tuple[str, str]]
+    recipe: Path,
+    *,
+    description: str,
+    file: str,
+    identifier: str,
+    sources: Sequence[tuple[str, str]],
+    labels: str = "hard",
 ) -> None:
     """Write the recipe of an imported set.
 
@@ -58,6 +64,8 @@ def write_recipe(
         Of the set: when it changes, so do all that was made from it.
     sources : sequence of (name, sha256)
         The files that were imported.
+    labels : str
+        Kind of the labels; said where they are not hard.
     """
     where = "; ".join(f"{name}, sha256 {digest}" for name, digest in sources)
     # A JSON text is a YAML text too, whatever is in a name.
@@ -74,5 +82,15 @@ def write_recipe(
         "  id:\n"
         f"    value: {json.dumps(identifier)}\n"
         "    source: third party\n"
-        '    where: "identifier of that file; a set with other content is another method"\n',
+        '    where: "identifier of that file; a set with other content is another method"\n'
+        + ("" if labels == "hard" else _labels(labels)),
+    )
+
+
+def _labels(kind: str) -> str:
+    return (
+        "  labels:\n"
+        f"    value: {kind}\n"
+        "    source: third party\n"
+        '    where: "kind of the labels in that file; objectives take them by it"\n'
     )

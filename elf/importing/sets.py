@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import read_tensors
 from elf.data.preprocessing import WHITENED, ZCA
 from elf.errors import ElfError
+from elf.importing.beside import labels_beside, told_by_shape
 from elf.importing.conclusions import Conclusion
 from elf.importing.finding import RESULT_NAME, Found, find_set
 from elf.importing.folders import files_of_a_set, read_folder
-from elf.importing.labels import understand_labels
+from elf.importing.labels import POSITION, understand_labels
 from elf.importing.layout import channels_first
 from elf.importing.reading import file_digest, read
 from elf.importing.spaces import Space, understand_space
+from elf.specs.labels import EARLIER, kind_of_recipe
 
 OWN_KINDS = ("imported set", "exported set", "synthetic set")
 # Methods whose code is that of DC: it normalises CIFAR-100 with constants of its own.
@@ -44,6 +46,8 @@ class Known:
     layout : str or None
     space : str
         One of `elf.importing.spaces.CHOICES`.
+    labels : str or None
+        One of `elf.importing.labels.CHOICES`.
     """
 
     dataset: str | None = None
@@ -55,6 +59,7 @@ class Known:
     experiment: int | None = None
     layout: str | None = None
     space: str = "auto"
+    labels: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,7 @@ class ImportedSet:
     labels : Tensor of shape (n,) or (n, classes)
         int64 classes, or float32 rows.
     label_kind : str
+        One of `elf.specs.labels.KINDS`.
     classes : int
     space : Space
     files : list of (name, sha256)
@@ -134,35 +140,47 @@ def import_set(paths: Sequence[Path], known: Known | None = None, contents: Sequ
     where = " and ".join(path.name for path in paths)
     contents = contents if contents is not None else [None if path.is_dir() else read(path) for path in paths]
     try:
-        found, space = _found(paths, contents, known)
+        found, space, known = _found(paths, contents, known)
+        paths = [*paths, *([found.beside] if found.beside else [])]
         return _understood(paths, found, space, known)
     except ElfError as error:
         raise ElfError(f"{where}: {error}") from error
 
 
-def _found(paths: list[Path], contents: Sequence[Any], known: Known) -> tuple[Found, Space | None]:
+def _found(paths: list[Path], contents: Sequence[Any], known: Known) -> tuple[Found, Space | None, Known]:
+    """Return images and labels, and what a manifest says about them besides what is known."""
     if len(paths) == 1 and paths[0].is_dir():
         images, labels, conclusions = read_folder(paths[0], known.class_names)
-        return Found(images, labels, conclusions), None
-    own = _own(paths[0]) if len(paths) == 1 else None
+        return Found(images, labels, conclusions), None, known
+    own = _own(paths[0], known) if len(paths) == 1 else None
     if own is not None:
         return own
     parts = [
-        find_set(content, name=path.stem, experiment=known.experiment)
+        find_set(
+            content,
+            name=path.stem,
+            experiment=known.experiment,
+            class_names=known.class_names,
+            by_position=known.labels == POSITION,
+        )
         for path, content in zip(paths, contents, strict=True)
     ]
     images = [part.images for part in parts if part.images is not None]
     labels = [part.labels for part in parts if part.labels is not None]
+    if len(parts) == len(images) == 2 and not labels:
+        images, labels = told_by_shape(images, contents)
     if len(images) != 1 or len(labels) > 1:
         raise ElfError(f"found {len(images)} arrays of images and {len(labels)} of labels; name one set at a time")
     experiment = next((part.experiment for part in parts if part.experiment is not None), None)
     conclusions = [conclusion for part in parts for conclusion in part.conclusions]
-    if not labels:
-        conclusions += _labels_beside(paths[0])
-    return Found(images[0], labels[0] if labels else None, conclusions, experiment), None
+    beside = None
+    if not labels and len(paths) == 1 and known.labels != POSITION:
+        found, beside, notes = labels_beside(paths[0], images[0])
+        labels, conclusions = [found] if found is not None else [], conclusions + notes
+    return Found(images[0], labels[0] if labels else None, conclusions, experiment, beside), None, known
 
 
-def _own(path: Path) -> tuple[Found, Space | None] | None:
+def _own(path: Path, known: Known) -> tuple[Found, Space | None, Known] | None:
     """Read a set that this project wrote; its manifest says what others leave to be guessed."""
     try:
         kind = read_manifest(path)["kind"] if path.suffix == ".safetensors" else None
@@ -171,24 +189,22 @@ def _own(path: Path) -> tuple[Found, Space | None] | None:
     if kind not in OWN_KINDS:
         return None
     tensors, manifest = read_tensors(path, kind, ["images", "labels"])
-    space = None
-    if "space" in manifest["spec"]:
-        constants = manifest["spec"]["constants"]
-        finding = manifest["spec"]["space"] + (f" with the constants {constants}" if constants else "")
-        space = Space(manifest["spec"]["space"], constants, Conclusion("pixel space", finding, "its manifest says so"))
-    return Found(tensors["images"], tensors["labels"], [Conclusion("file", kind, "its manifest says so")]), space
-
-
-def _labels_beside(path: Path) -> list[Conclusion]:
-    beside = path.with_name(path.name.replace("images", "labels").replace("image", "label"))
-    if beside == path or not beside.is_file():
-        return []
-    return [Conclusion("attention", f"{beside.name} is not used", "it lies beside the images; name it too if it fits")]
+    spec, space = manifest["spec"], None
+    if "space" in spec:
+        constants = spec["constants"]
+        finding = spec["space"] + (f" with the constants {constants}" if constants else "")
+        space = Space(spec["space"], constants, Conclusion("pixel space", finding, "its manifest says so"))
+    if known.labels is None:
+        said = spec.get("labels", kind_of_recipe(spec.get("module"), spec.get("recipe")))
+        labels_are_rows = tensors["labels"].dim() == 2
+        known = replace(known, labels=EARLIER.get(said, said) if labels_are_rows and said != "hard" else None)
+    conclusions = [Conclusion("file", kind, "its manifest says so")]
+    return Found(tensors["images"], tensors["labels"], conclusions), space, known
 
 
 def _understood(paths: list[Path], found: Found, own_space: Space | None, known: Known) -> ImportedSet:
     images, grouped, layout = channels_first(found.images, known.layout)
-    labels = understand_labels(found.labels, len(images), classes=known.classes, grouped=grouped)
+    labels = understand_labels(found.labels, len(images), classes=known.classes, grouped=grouped, told=known.labels)
     side = images.shape[-1]
     if known.side is not None and side != known.side:
         raise ElfError(

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from elf.errors import ElfError
 from elf.networks.split import SplitNetwork
-from elf.objectives.task import task_loss
+from elf.objectives.task import lowest_cross_entropy, task_loss
 
 Terms = Literal["front+rear+task", "rear+task", "front+task", "front+rear"]
 Distance = Literal["ce", "mae", "mse", "cos"]
@@ -91,6 +91,28 @@ def loss(
     if "rear" in kept:
         total = total + lambda_rear * task_loss(teacher_logits, labels)  # Equation 7
     return total  # Equation 9
+
+
+def lowest(
+    labels: Tensor,
+    targets: Tensor,
+    *,
+    terms: Terms = "front+rear+task",
+    distance: Distance = "ce",
+    lambda_rear: float = 1.0,
+    variant: Variant = "official",
+    **settings: float,
+) -> float:
+    """Return a value that the loss does not fall below, whatever the network gives; minus infinity if there is none.
+
+    The arguments are those of :func:`loss`, without network and images. No term is below 0 unless it is a cross-entropy
+    with negative targets.
+    """
+    kept = terms.split("+")
+    as_ce = distance == "ce" or (variant == "official" and terms == "front+task")
+    parts = [lowest_cross_entropy(labels)] if "task" in kept or lambda_rear else []
+    parts += [lowest_cross_entropy(targets)] if "front" in kept and as_ce else []
+    return min(parts, default=0.0)
 
 
 def feature_distance(features: Tensor, targets: Tensor, distance: Distance) -> Tensor:

@@ -1,5 +1,7 @@
 """The baseline: train on the synthetic images and their labels alone."""
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +27,11 @@ def loss(network: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | N
     return task_loss(network(images), labels)
 
 
+def lowest(labels: Tensor, targets: Tensor | None = None) -> float:
+    """Return a value that the loss does not fall below, whatever the network gives; minus infinity if there is none."""
+    return lowest_cross_entropy(labels)
+
+
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy between logits and hard or real-valued labels, averaged over the batch.
 
@@ -32,8 +39,8 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     ----------
     logits : Tensor of shape (B, classes)
     labels : Tensor, int64 of shape (B,) or floating point of shape (B, classes)
-        Hard labels, or label rows that enter as they are, ``-sum_k y_k log softmax(logits)_k``. Rows are not
-        normalised: TESLA's are probabilities, FrePo's are centred and contain negative numbers.
+        Hard labels, or label rows that enter as they are, ``-sum_k y_k log softmax(logits)_k``: probabilities, such as
+        TESLA's. With negative entries, such as FrePo's, it has no lowest value; see `elf.specs.labels.TAKES`.
 
     Returns
     -------
@@ -44,3 +51,8 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     The paper prints "KL" in Equations 7 and 8 and says in words that it is the cross-entropy.
     """
     return functional.cross_entropy(logits, labels)
+
+
+def lowest_cross_entropy(targets: Tensor) -> float:
+    """Return a value that cross-entropies with these targets do not fall below: 0, or none with negative targets."""
+    return -math.inf if targets.is_floating_point() and bool((targets < 0).any()) else 0.0

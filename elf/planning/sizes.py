@@ -75,8 +75,7 @@ def expert_bytes(spec: ExpertSpec, sizes: Sizes) -> int | None:
 
 def synthetic_bytes(spec: SyntheticSpec, sizes: Sizes) -> int:
     """Return the size of a synthetic set: float32 pixels, and int64 or real-valued labels."""
-    learned = spec.module == "frepo" or bool(spec.recipe.get("soft_labels"))
-    labels = 4 * sizes.classes if learned else 8
+    labels = 8 if spec.label_kind == "hard" else 4 * sizes.classes
     return sizes.classes * spec.ipc * (4 * sizes.values + labels) + HEADER
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from elf.errors import ElfError
 from elf.results.labels import dataset_label, describe
 from elf.results.statistics import Summary, summarise_seeds
+from elf.specs.labels import UNCHANGED
 
 # A synthetic set: cells that agree on these are evaluations of the same images.
 SET_COLUMNS = ("paper_dataset", "dataset", "method", "distill_network", "ipc", "synthetic_variant")
@@ -190,7 +191,8 @@ def baseline_of(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
     preferred, then the first.
     """
     same = (*SET_COLUMNS, "paper_eval_network", "eval_network")
-    baselines = [other for other in cells if other["objective"] == "task" and all(other[c] == cell[c] for c in same)]
+    task = "task" + (UNCHANGED if cell["objective"].endswith(UNCHANGED) else "")
+    baselines = [other for other in cells if other["objective"] == task and all(other[c] == cell[c] for c in same)]
     matched = [other for other in baselines if all(other[c] == cell[c] for c in ("lr", "epochs"))]
     return next(iter(matched + baselines), None)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from elf.specs.labels import UNCHANGED
+
 FULL_DATA = "full-data"
 """What stands in the column of the methods where a network was trained on all real images."""
 
@@ -27,7 +29,13 @@ DATASET_LABELS = {
 }
 FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11", "frepoconv": "FrePo-Conv"}
 NORM_ORDER = ("in", "bn")
-OBJECTIVE_LABELS = {"task": "baseline", "elf": "+ ELF", "kd": "+ KD", "frepo": "FrePo protocol"}
+OBJECTIVE_LABELS = {
+    "task": "baseline",
+    "elf": "+ ELF",
+    "kd": "+ KD",
+    "frepo": "FrePo protocol",
+    "squared": "squared loss",
+}
 DISTANCE_LABELS = {"ce": "CE", "mae": "MAE", "mse": "MSE", "cos": "Cos"}
 SETTING_LABELS = {
     "distance": "distance",
@@ -65,7 +73,9 @@ def dataset_label(name: str) -> str:
 
 
 def objective_label(name: str) -> str:
-    """Return the label of a table row: ``baseline``, ``+ ELF``, ``+ ELF[front+task]``, ``+ KD``."""
+    """Return the label of a table row: ``baseline``, ``+ ELF``, ``+ ELF[front+task]``, ``+ KD, labels unchanged``."""
+    if name.endswith(UNCHANGED):
+        return objective_label(name.removesuffix(UNCHANGED)) + UNCHANGED
     if name.startswith("elf["):
         return "+ ELF" + name.removeprefix("elf")
     return OBJECTIVE_LABELS.get(name, f"+ {name}")

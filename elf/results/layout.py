@@ -8,9 +8,10 @@ import pandas as pd
 from elf.results import labels
 from elf.results.columns import SET_COLUMNS, TRAINING_COLUMNS, Cell, baseline_of, describe_data, describe_seeds, gather
 from elf.results.statistics import Difference, holm, paired_difference
+from elf.specs.labels import UNCHANGED
 
 NOT_RUN = "—"
-WITHOUT_TEACHER = ("task", "frepo")
+WITHOUT_TEACHER = ("task", "frepo", "squared", *(f"{name}{UNCHANGED}" for name in ("task", "frepo", "squared")))
 """Objectives that have no baseline: they are what others are compared with, each in its own protocol."""
 SIGNIFICANT = 0.05
 
@@ -142,7 +143,7 @@ def _group_labels(keys: list[dict]) -> list[str]:
 
 def _group(label: str, cells: list[Cell], axis: str) -> Group:
     objectives = dict.fromkeys(cell["objective"] for cell in cells)
-    order = sorted(objectives, key=lambda name: (name != "task", not name.startswith("elf")))
+    order = sorted(objectives, key=lambda name: (not name.startswith("task"), not name.startswith("elf")))
     rows = [row for name in order for row in _rows(name, cells, axis)]
     return Group(label, tuple(rows), frozenset(_best(rows)))
 
@@ -222,9 +223,23 @@ def _caption(cells: list[Cell], about: dict, *, gains: bool, bold: bool) -> str:
             "Gain: mean of the paired differences to the baseline in percentage points, with its 95 % t-interval; "
             f"* marks p < {SIGNIFICANT} (paired t-test over seeds, adjusted by Holm for the gains of the table)."
         )
+    sentences += _labels(cells)
     if bold:
         sentences.append("Bold: best of the column within a method.")
     return " ".join([*sentences, labels.scale_text(about)])
+
+
+def _labels(cells: list[Cell]) -> Iterator[str]:
+    """Say which labels are not hard, where the results know it, and which entered a loss that is not made for them."""
+    found: dict[str, None] = {}
+    for cell in cells:
+        for kind in cell.rows["labels"].dropna().unique() if "labels" in cell.rows else ():
+            if kind != "hard":
+                found[f"{labels.method_label(cell['method'])} {kind}"] = None
+    if found:
+        yield f"Labels that are not hard: {', '.join(found)}."
+    if any(cell["objective"].endswith(UNCHANGED) for cell in cells):
+        yield "Labels unchanged: rows of any numbers are the targets of the loss, as they are."
 
 
 def _notes(groups: tuple[Group, ...], seeds: int) -> Iterator[str]:

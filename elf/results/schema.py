@@ -30,6 +30,7 @@ RESULTS = pyarrow.schema(
         ("precision", pyarrow.string()),
         ("batch_norm_splits", pyarrow.int64()),
         ("training_variant", pyarrow.string()),
+        ("labels", pyarrow.string()),
         *SHARD,
         ("shard", pyarrow.string()),
     ]

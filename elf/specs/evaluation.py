@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from elf.specs.base import Spec
+from elf.specs.labels import TAKES, UNCHANGED, refusal
 from elf.specs.training import FrepoRecipe, TrainingRecipe
 
 ELF_TERMS = ("front+rear+task", "rear+task", "front+task", "front+rear")
@@ -16,9 +17,10 @@ class Objective(Spec):
 
     Attributes
     ----------
-    name : {"task", "elf", "kd", "frepo"}
+    name : {"task", "elf", "kd", "frepo", "squared"}
         ``task`` is the baseline, ``elf`` the method of the paper, ``kd`` plain logit distillation, ``frepo`` the
-        squared loss of FrePo, which comes with a training protocol of its own.
+        squared loss of FrePo, which comes with a training protocol of its own, ``squared`` the same loss in the
+        protocol of the paper.
     terms : str or None
         Loss terms of ``elf`` (Table 9 of the paper); ``front+rear+task`` is ELF itself.
     distance : str or None
@@ -27,9 +29,13 @@ class Objective(Spec):
         Weights of Equation 9.
     temperature, weight : float or None
         Of ``kd``.
+    labels : {"unchanged"} or None
+        Whether learned labels enter the loss as they are, whatever their kind: so the official evaluator of ELF feeds
+        FrePo's regression targets to the cross-entropy, which has no lowest value then. None: as
+        `elf.specs.labels.TAKES` says, which refuses kinds that the loss is not made for.
     """
 
-    name: Literal["task", "elf", "kd", "frepo"]
+    name: Literal["task", "elf", "kd", "frepo", "squared"]
     terms: Literal[ELF_TERMS] | None = None
     distance: Literal["ce", "mae", "mse", "cos"] | None = None
     lambda_front: float | None = Field(default=None, ge=0)
@@ -37,6 +43,16 @@ class Objective(Spec):
     variant: Literal["official", "paper"] | None = None
     temperature: float | None = Field(default=None, gt=0)
     weight: float | None = Field(default=None, ge=0)
+    # Left out where it says nothing, so that what was made before it could be said stays what it is.
+    labels: Literal["unchanged"] | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    def refusal(self, kind: str) -> str | None:
+        """Return why labels of a kind of `elf.specs.labels.KINDS` are not taken, and what to do; None if they are."""
+        return None if self.labels == "unchanged" and kind != "hard" else refusal(self.name, kind)
+
+    def use_of(self, kind: str) -> str:
+        """Return as what labels of a kind that is taken enter the loss."""
+        return "unchanged" if self.labels == "unchanged" and kind != "hard" else TAKES[self.name][kind]
 
     @property
     def needs_teacher(self) -> bool:
@@ -45,18 +61,23 @@ class Objective(Spec):
 
     @property
     def label(self) -> str:
-        """Name in results and tables: ``task``, ``elf``, ``elf[rear+task]``, ``kd``, ``frepo``."""
-        return self.name if self.terms in (None, "front+rear+task") else f"{self.name}[{self.terms}]"
+        """Name in results and tables: ``task``, ``elf``, ``elf[rear+task]``, ``kd``, ``task, labels unchanged``."""
+        name = self.name if self.terms in (None, "front+rear+task") else f"{self.name}[{self.terms}]"
+        return name + (UNCHANGED if self.labels == "unchanged" else "")
 
     @property
     def settings(self) -> dict[str, float | str]:
         """Keyword arguments of the loss function."""
-        return self.model_dump(exclude={"name"}, exclude_none=True)
+        return self.model_dump(exclude={"name", "labels"}, exclude_none=True)
 
     @property
     def slug(self) -> str:
         """Part of a path that tells this objective from every other."""
-        if self.name in ("task", "frepo"):
+        return self._own_slug + ("-labels-unchanged" if self.labels == "unchanged" else "")
+
+    @property
+    def _own_slug(self) -> str:
+        if self.name in ("task", "frepo", "squared"):
             return self.name
         if self.name == "kd":
             return f"kd-temperature{self.temperature:g}-weight{self.weight:g}"

@@ -77,7 +77,7 @@ def _method(spec: SyntheticSpec) -> list[str]:
     if "experts" in spec.recipe:
         found.append("elf.artifacts.experts")
     if spec.module == "imported":
-        found.append("elf.importing.using")
+        found += ["elf.importing.using", "elf.objectives.labels"]
     if spec.recipe.get("selection", "final") != "final":
         found.append("elf.distillation.selection")
         if spec.module == "frepo":

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from pydantic import Field
 
 from elf.specs.base import Spec
+from elf.specs.labels import kind_of_recipe
 
 RecipeValue = bool | int | float | str
 
@@ -46,6 +47,11 @@ class SyntheticSpec(Spec):
         """Name of the set among those of its dataset."""
         parts = [self.method, self.network, f"ipc{self.ipc}", self.variant, f"seed{self.seed}"]
         return "-".join(part for part in parts if part)
+
+    @property
+    def label_kind(self) -> str:
+        """Kind of the labels, see `elf.specs.labels.KINDS`."""
+        return kind_of_recipe(self.module, self.recipe)
 
     @property
     def held_out_per_class(self) -> int:

@@ -15,6 +15,7 @@ from elf.results.labels import FULL_DATA
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
+from elf.specs.labels import kind_of_recipe
 from elf.specs.teacher import TeacherSpec
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
@@ -89,6 +90,7 @@ def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> 
         "precision": spec.recipe.precision,
         "batch_norm_splits": spec.recipe.splits,
         "training_variant": spec.training_variant,
+        "labels": synthetic.get("labels") or kind_of_recipe(synthetic.get("module"), synthetic.get("recipe")),
     }
 
 
@@ -131,6 +133,7 @@ def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], 
             "batch_size": spec.recipe.batch_size,
             "precision": spec.recipe.precision,
             "batch_norm_splits": spec.recipe.splits,
+            "labels": "hard",
             "seed": spec.seed,
             "accuracy": manifest["spec"]["test_accuracy"],
             "train_seconds": measured["wall_seconds"],

@@ -68,9 +68,13 @@ def main(argv: list[str]) -> None:
         raise ElfError(f"{spec.dataset}/{spec.name}: {error}; the last finite state is kept in {lost}") from error
     except ElfError as error:
         raise ElfError(f"{spec.dataset}/{spec.name}: {error}") from error
+    # Said only where there is something to say, so that sets with hard labels stay what they are.
+    labels = {} if spec.label_kind == "hard" else {"labels": spec.label_kind}
+    if (spec.label_kind == "hard") != (synthetic.labels.dim() == 1):
+        raise ElfError(f"{spec.dataset}/{spec.name}: labels of shape {tuple(synthetic.labels.shape)} are not hard")
     manifest = describe(
         "synthetic set",
-        spec.model_dump(mode="json") | {"extra": synthetic.extra, "selected": synthetic.selection},
+        spec.model_dump(mode="json") | {"extra": synthetic.extra, "selected": synthetic.selection} | labels,
         inputs=inputs,
         code=job.code,
         measured=job.measured(images),
@@ -104,6 +108,14 @@ def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict
             raise ElfError(
                 f"{arguments.imported}: holds another set ({manifest['id']}) than the recipe of {spec.method} says "
                 f"({spec.recipe['id']}); import it again with --force, which also writes the recipe"
+            )
+        kind = importlib.import_module("elf.objectives.labels").label_kind(
+            arguments.imported, manifest, synthetic.labels
+        )
+        if kind != spec.label_kind:
+            raise ElfError(
+                f"{arguments.imported}: its labels are {kind}, the recipe of {spec.method} says {spec.label_kind}; "
+                "import it again with --force, which also writes the recipe"
             )
         return {"imported": synthetic}, {"imported set": manifest}
     return {}, {}

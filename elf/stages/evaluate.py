@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from elf import seed_batched
-from elf.artifacts.manifest import describe
+from elf.artifacts.manifest import Manifest, describe
 from elf.artifacts.tables import write_table
 from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork
+from elf.objectives.labels import entering, label_kind
 from elf.progress import reporter
 from elf.randomness import generator
 from elf.results.shard import MEASURED, SHARD
@@ -50,6 +51,7 @@ def evaluate(
     images : Tensor of shape (n, 3, side, side)
         Synthetic images in model-input space.
     labels : Tensor of shape (n,) or (n, classes)
+        As they enter the loss, see `elf.objectives.labels.entering`.
     targets : Tensor of shape (n, ...) or None
         Features or logits of the teacher.
     test : Split
@@ -74,6 +76,7 @@ def evaluate(
         augmentation_generator=generator(seed, "evaluation", "augmentation"),
         progress=reporter(f"evaluate {spec.network} ({spec.objective.label}), seed {seed}", total=1),
         checkpoint=checkpoint,
+        lowest=_lowest(spec, labels, targets),
     )
     return accuracy(network, test.images, test.labels)
 
@@ -95,6 +98,7 @@ def evaluate_at_once(
         augmentation_generators=[generator(seed, "evaluation", "augmentation") for seed in spec.seeds],
         progress=reporter(f"evaluate {spec.network} ({spec.objective.label}), {len(spec.seeds)} seeds", total=1),
         checkpoint=checkpoint,
+        lowest=_lowest(spec, labels, targets),
     )
     return [accuracy(network, test.images, test.labels) for network in networks]
 
@@ -128,6 +132,22 @@ def _loss(spec: EvaluationSpec) -> Objective:
     return partial(importlib.import_module(f"elf.objectives.{spec.objective.name}").loss, **spec.objective.settings)
 
 
+def _lowest(spec: EvaluationSpec, labels: Tensor, targets: Tensor | None) -> float:
+    module = importlib.import_module(f"elf.objectives.{spec.objective.name}")
+    return module.lowest(labels, targets, **spec.objective.settings)
+
+
+def _entering(spec: EvaluationSpec, path: Path, manifest: Manifest, labels: Tensor) -> Tensor:
+    kind = label_kind(path, manifest, labels)
+    try:
+        entered = entering(labels, spec.objective, kind)
+    except ElfError as error:
+        raise ElfError(f"{path}: {error}") from error
+    if kind != "hard":
+        log.info("labels of the kind %s enter the loss %s", kind, spec.objective.use_of(kind))
+    return entered
+
+
 def main(argv: list[str]) -> None:
     """Run the stage from the command line."""
     parser = arguments_of(
@@ -143,6 +163,7 @@ def main(argv: list[str]) -> None:
     check_settings(arguments.dataset, test.manifest, name=spec.dataset)
     check_settings(arguments.images, synthetic_manifest, dataset=spec.dataset)
     check_made_from(arguments.images, synthetic_manifest, "dataset", test.manifest)
+    labels = _entering(spec, arguments.images, synthetic_manifest, labels)
     targets = None
     if spec.objective.needs_teacher:
         if arguments.features is None:

@@ -18,9 +18,9 @@ from elf.data.preprocessing import CONSTANTS, ZCA, Normalisation
 from elf.errors import ElfError
 from elf.files import write_bytes, write_json
 from elf.fingerprint import fingerprint
-from elf.importing.labels import understand_labels
 from elf.importing.reading import file_digest
 from elf.importing.using import read_imported
+from elf.objectives.labels import label_kind
 from elf.stages.inputs import (
     DATASET,
     check_made_from,
@@ -41,6 +41,8 @@ class Exported:
     ----------
     images : Tensor of float32, shape (n, 3, side, side)
     labels : Tensor of shape (n,) or (n, classes)
+    label_kind : str
+        One of `elf.specs.labels.KINDS`.
     manifest : dict
         Of the set.
     preprocessing : Normalisation or ZCA
@@ -50,6 +52,7 @@ class Exported:
 
     images: Tensor
     labels: Tensor
+    label_kind: str
     manifest: Manifest
     preprocessing: Normalisation | ZCA
     dataset: Manifest
@@ -84,7 +87,7 @@ class Exported:
             "class_names": self.class_names,
             "ipc": self.ipc,
             "side": self.images.shape[-1],
-            "labels": understand_labels(self.labels, len(self.images), classes=len(self.class_names)).kind,
+            "labels": self.label_kind,
         }
 
 
@@ -114,7 +117,7 @@ def read_for_export(path: Path, dataset: Path) -> Exported:
             f"{path}: has {found} classes and side {images.shape[-1]}, but {dataset} has {classes} classes and side "
             f"{side}; name the data set that it belongs to"
         )
-    return Exported(images, labels, manifest, preprocessing, dataset_manifest)
+    return Exported(images, labels, label_kind(path, manifest, labels), manifest, preprocessing, dataset_manifest)
 
 
 def result_name(spec: dict) -> str:

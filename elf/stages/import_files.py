@@ -13,6 +13,7 @@ from elf.errors import ElfError
 from elf.fingerprint import fingerprint
 from elf.importing import buffers
 from elf.importing.conclusions import Conclusion
+from elf.importing.labels import CHOICES as LABELS
 from elf.importing.layout import LAYOUTS
 from elf.importing.reading import file_digest, read
 from elf.importing.recipes import check_free, check_name, write_recipe
@@ -42,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--classes", type=int, metavar="N", help="number of classes, where nothing else tells it")
     options.add_argument("--experiment", type=int, metavar="N", help="which of several sets in a file (default: 0)")
     options.add_argument("--layout", choices=LAYOUTS, help="order of the axes of the images, if not as found")
+    options.add_argument(
+        "--labels", choices=LABELS, metavar="KIND", help=f"what the labels are, if not as found: {', '.join(LABELS)}"
+    )
     options.add_argument(
         "--space", choices=CHOICES, default="auto", metavar="SPACE", help=f"pixel space: {', '.join(CHOICES)}"
     )
@@ -82,6 +86,7 @@ def _known(arguments: argparse.Namespace) -> tuple[Known, Manifest | None]:
         "experiment": arguments.experiment,
         "layout": arguments.layout,
         "space": arguments.space,
+        "labels": arguments.labels,
     }
     name = arguments.dataset
     if name is None:
@@ -140,11 +145,13 @@ def _import_set(arguments, contents: list, known: Known, dataset: Manifest | Non
     size = f"{imported.classes} classes, {imported.ipc} images per class, {imported.side}x{imported.side}"
     write_recipe(
         recipe,
-        description=f"Imported set {arguments.name}: {size}, {imported.space.conclusion.finding}",
+        description=f"Imported set {arguments.name}: {size}, {imported.space.conclusion.finding}"
+        + ("" if imported.label_kind == "hard" else f", labels: {imported.label_kind}"),
         # Relative to where the workflow runs, so that no path of this machine is written.
         file=Path(os.path.relpath(out)).as_posix(),
         identifier=manifest["id"],
         sources=imported.files,
+        labels=imported.label_kind,
     )
     print(f"written: {out} and {recipe}")
     print(

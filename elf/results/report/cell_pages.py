@@ -19,7 +19,7 @@ from elf.results.report.comparisons import comparison_row
 from elf.results.report.content import Origin, Report
 from elf.specs.kinds import EXPERTS
 
-LISTED = ("dataset_id", "synthetic_set_id", "features_id", "teacher_id", "code_id", "device")
+LISTED = ("labels", "dataset_id", "synthetic_set_id", "features_id", "teacher_id", "code_id", "device")
 """Columns of the results that are the same for every seed of a cell."""
 
 SEED_COLUMNS = ("seed", "accuracy", "train_seconds", "peak_memory_bytes", "shard")

@@ -1,0 +1,5 @@
+"""Squared distance between logits and learned targets, in the protocol of the paper: for KIP's and FrePo's sets."""
+
+from elf.objectives.frepo import loss, lowest
+
+__all__ = ["loss", "lowest"]
