@@ -20,6 +20,7 @@ from elf.errors import ElfError
 from elf.files import bring_to_present
 from elf.finding_data import data_folder, missing_data, missing_report, prepared_without_images
 from elf.fingerprint import fingerprint
+from elf.planning.networks import check_networks
 from elf.slurm_watch import start_watch
 from elf.specs.base import canonical_json
 from elf.stages import code
@@ -37,6 +38,8 @@ try:
     if "scale" in config and not config["scale"]:
         raise ElfError("scale: is empty; name a file of config/scales/, for example --config scale=laptop")
     PLAN = make_plan(PROJECT / "config", config.get("scale"), Path("results"))
+    if workflow.is_main_process:
+        check_networks(PLAN.grid)
 except ElfError as error:
     # A WorkflowError is printed without a traceback.
     raise WorkflowError(f"configuration error: {error}") from None
