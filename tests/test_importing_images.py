@@ -199,8 +199,13 @@ def test_the_folder_that_mtt_leaves(tmp_path):
     for other in ("images_0.pt", "labels_100.pt", "lr_best.pt"):
         assert other in conclusion(found, "beside")
     (tmp_path / "images_best.pt").unlink()
-    with pytest.raises(ElfError, match=r"several sets \(images_0\.pt, images_100\.pt\) and no images_best"):
+    for name in ("images_zca_best.pt", "images_zca_100.pt"):
+        torch.save(sets["100"], tmp_path / name)
+    with pytest.raises(ElfError, match=r"several sets \(images_0\.pt, images_100\.pt, .*\) and no images_best"):
         import_set([tmp_path])
+    (tmp_path / "images_0.pt").unlink()
+    found = import_set([tmp_path])
+    assert torch.equal(found.images, sets["100"]) and "images_zca_100.pt" in conclusion(found, "beside")
 
 
 # --- what names say --------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def find_set(content: Any, *, name: str, experiment: int | None = None) -> Found
     name : str
         Of the file, without its ending: a lone array in ``labels_best`` is taken for labels.
     experiment : int, optional
-        Which one, if the file holds several; by default the first. Negative ones count from the end.
+        Which one, if the file holds several; by default the first.
 
     Raises
     ------

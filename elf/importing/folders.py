@@ -24,7 +24,8 @@ SHOWN = 8
 def files_of_a_set(folder: Path) -> list[Path] | None:
     """Return the images and the labels of a folder that holds the files of a set, None if it holds none.
 
-    Of several, as the code of MTT leaves them, ``images_best`` with ``labels_best`` are taken.
+    Of several, as the code of MTT leaves them, ``images_best`` with ``labels_best`` are taken, and whitened images
+    rather than their pixels (``images_zca_*``).
 
     Raises
     ------
@@ -38,8 +39,10 @@ def files_of_a_set(folder: Path) -> list[Path] | None:
         return images + labels
     if len(files) == 1 and not images and not labels:
         return files
+    # What was whitened lies there as pixels, too.
+    plain = [file for file in images if not file.stem.lower().startswith("images_zca")]
     best = [file for file in images if file.stem.lower() == "images_best"]
-    chosen = best if len(best) == 1 else images if len(images) == 1 else []
+    chosen = next((found for found in (best, images, plain) if len(found) == 1), [])
     if chosen:
         ending = chosen[0].stem[len("images") :].lower()
         return chosen + [file for file in labels if file.stem[len("labels") :].lower() == ending][:1]
