@@ -60,6 +60,20 @@ class DatasetConfig(Strict):
     )
     train_per_class: int | None = Field(default=None, ge=1, description="Keep the first images of each class.")
     test_per_class: int | None = Field(default=None, ge=1, description="Test on the first images of each class.")
+    image_column: str | None = Field(
+        default=None, description="Column of parquet files with the images; by default img or image."
+    )
+    label_column: str | None = Field(
+        default=None, description="Column of parquet files with the labels; by default label, labels or fine_label."
+    )
+
+    @model_validator(mode="after")
+    def _columns_are_those_of_parquet_files(self) -> "DatasetConfig":
+        if self.source not in ("auto", "parquet") and (self.image_column or self.label_column):
+            raise ValueError(
+                f"image_column and label_column name columns of parquet files, but source is {self.source}"
+            )
+        return self
 
 
 class ObjectiveConfig(Strict):

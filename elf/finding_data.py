@@ -25,6 +25,7 @@ def dataset_spec(settings: Settings, name: str, data_folder: Path) -> DatasetSpe
     """
     entry = settings.datasets[name]
     source = _source(entry, name, data_folder) if entry.source == "auto" else entry.source
+    columns = (entry.image_column, entry.label_column) if source == "parquet" else (None, None)
     return DatasetSpec(
         name=name,
         source=source,
@@ -33,6 +34,8 @@ def dataset_spec(settings: Settings, name: str, data_folder: Path) -> DatasetSpe
         normalisation=entry.normalisation,
         train_per_class=entry.train_per_class,
         test_per_class=entry.test_per_class,
+        image_column=columns[0],
+        label_column=columns[1],
     )
 
 

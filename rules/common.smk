@@ -19,6 +19,7 @@ from elf.config_reading import known_keys
 from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
 from elf.finding_data import data_folder, missing_data, prepared_without_images
+from elf.planning.networks import check_networks
 from elf.specs import kinds
 from elf.specs.base import canonical_json
 from elf.stages import code
@@ -39,6 +40,8 @@ shell.prefix(f"set -euo pipefail; export {EXPORTED}; ")
 try:
     known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")
     PLAN = make_plan(PROJECT / "config", scale_said(config, workflow.overwrite_configfiles), Path("results"))
+    if workflow.is_main_process:
+        check_networks(PLAN.grid)
 except ElfError as error:
     # A WorkflowError is printed without a traceback.
     raise WorkflowError(f"configuration error: {error}") from None

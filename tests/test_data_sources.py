@@ -93,7 +93,7 @@ class TestDecoding:
         try:
             assert decode(bytes(damaged), 8, "photo").shape == (3, 8, 8)
         except ElfError as error:
-            assert str(error).startswith("photo: cannot decode the image (")
+            assert str(error).startswith(("photo: cannot decode the image (", "photo: the image "))
             assert "\n" not in str(error)
 
 
@@ -201,7 +201,11 @@ class TestParquet:
         ("rows", "options", "message"),
         [
             (TRAIN_ROWS, {"image": "picture"}, r"no image column; .* found picture \(struct<.*>\), label \(int64\)"),
-            (TRAIN_ROWS, {"label": "target"}, r"no label column; allowed is label or fine_label .* target \(int64\)"),
+            (
+                TRAIN_ROWS,
+                {"label": "target"},
+                r"no label column; allowed is label or .* target \(int64\)",
+            ),
             ([*TRAIN_ROWS, (b"no image", 0)], {}, r"train-.*\.parquet, row 5 .*: cannot decode"),
             ([*TRAIN_ROWS, (encoded(pixels(0))[:-40], 0)], {}, r"row 5 .*: cannot decode the image \(.*truncated"),
             ([*TRAIN_ROWS, (None, 0)], {}, "row 5 .*: no image bytes"),

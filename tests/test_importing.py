@@ -28,6 +28,7 @@ from elf.distillation import imported as imported_method
 from elf.distillation.synthetic import RealImages, SyntheticSet
 from elf.errors import ElfError
 from elf.importing.buffers import import_experts, import_teacher, kind_of
+from elf.importing.names import Said
 from elf.importing.reading import read
 from elf.importing.sets import Known, import_set
 from elf.importing.spaces import limit, neighbour_correlation, understand_space
@@ -195,7 +196,7 @@ def test_arrays_without_names_and_with_unforeseen_ones(tmp_path):
 
 
 WRONG = {
-    "one channel": ((6, 1, 8, 8), [0, 1], "one channel"),
+    "two channels": ((6, 2, 8, 8), [0, 1], "not that of square RGB"),
     "no squares": ((6, 3, 8, 9), [0, 1], "not that of square RGB"),
     "rows": ((6, 192), [0, 1], "flattened rows of 192 = 3 x 8 x 8.*--layout"),
     "both layouts": ((6, 3, 3, 3), [0, 1], "fits NCHW and NHWC"),
@@ -253,7 +254,7 @@ def test_pixels_are_told_from_normalised_values():
     learned = CIFAR.transform(photos(10)) + 0.3 * torch.randn(10, 3, 8, 8, generator=stream(1))
     found = understand_space(learned)
     assert (found.name, found.constants) == ("normalised", None)
-    assert understand_space(learned, usual=("imagenet", "because")).constants == "imagenet"
+    assert understand_space(learned, said=Said(None, "imagenet", "because")).constants == "imagenet"
 
 
 @pytest.mark.parametrize("count", [10, 50, 300])
@@ -580,7 +581,7 @@ def test_other_spaces_are_taken_to_that_of_the_data_set(project):
         torch.testing.assert_close(found.images.double(), whitened.view(pixels.shape), rtol=1e-4, atol=1e-4)
     kept = imported_file(project, whitened.view(pixels.shape).float(), "zca")
     assert torch.equal(read_imported(kept, whitening, "zca", cpu)[0].images, whitened.view(pixels.shape).float())
-    with pytest.raises(ElfError, match="is whitened, but the data set's normalisation is cifar"):
+    with pytest.raises(ElfError, match="is whitened by zca, but the data set's normalisation is cifar"):
         read_imported(kept, CIFAR, "cifar", cpu)
     other = imported_file(project, whitened.view(pixels.shape).float(), "frepo-cifar10-zca")
     assert torch.equal(read_imported(other, whitening, "frepo-cifar10-zca", cpu)[0].images, pixels_of(other))

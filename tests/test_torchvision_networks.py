@@ -2,6 +2,7 @@
 
 import copy
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torchvision import models
 
 from elf.errors import ElfError
 from elf.networks.building import build_network
+from elf.networks.checking import problem
 from elf.networks.torchvision_models import cut_points
+from elf.planning.networks import check_networks, torchvision_networks
 
 FITTING = [
     ("mobilenet_v2", 32, (32, 4, 4)),
@@ -200,3 +203,43 @@ def test_without_features_it_has_the_weights_of_the_split_network():
     whole = build("mobilenet_v2", feature_shape=None, seed=3).eval()
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(whole(images), split(images), rtol=0, atol=0)
+
+
+# --- before a workflow starts ----------------------------------------------------------------------------
+
+
+def grid_of(network: str, *, objective: str = "task", teacher: str | None = None) -> SimpleNamespace:
+    evaluation = SimpleNamespace(
+        dataset="cifar10", network=network, objective=SimpleNamespace(name=objective), teacher_network=teacher
+    )
+    empty = {name: {} for name in ("experts", "synthetic_sets", "teachers")}
+    datasets = {"cifar10": SimpleNamespace(name="cifar10", side=32)}
+    return SimpleNamespace(datasets=datasets, evaluations={"one": evaluation}, **empty)
+
+
+def test_networks_of_a_grid_are_looked_at_in_another_process():
+    check_networks(grid_of("convnet-w128-d3-in"))
+    with pytest.raises(ElfError, match="alexnet cannot process images of side 32") as caught:
+        check_networks(grid_of("torchvision:alexnet"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "expected"),
+    [
+        ("mobilenet_v2", (32, 4, 4), None),
+        ("mobilenet_v2", None, None),
+        ("regnet_y_400mf", None, None),
+        ("mobilenet_v2", (33, 4, 4), "has no feature map of shape 33x4x4"),
+        ("mobilenet_v22", None, "no classification network 'mobilenet_v22'; close are mobilenet_v2"),
+        ("alexnet", None, "alexnet cannot process images of side 32"),
+    ],
+)
+def test_what_is_looked_at_is_what_would_be_built(model, shape, expected):
+    found = problem(f"torchvision:{model}", 32, shape)
+    assert (found is None) if expected is None else (expected in found and "\n" not in found)
+
+
+def test_objectives_on_features_ask_for_the_teachers_map():
+    grid = grid_of("torchvision:mobilenet_v2", objective="elf", teacher="convnet-w192-d3-in")
+    assert torchvision_networks(grid) == [("torchvision:mobilenet_v2", 32, (192, 4, 4))]

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
 from elf.data.images import Dataset, LabelledImages
+from elf.data.sources.record import Record
 
 CHUNK = 4096
 
 
-def data_card(dataset: Dataset, *, source: dict, preprocessing: dict) -> dict:
+def data_card(
+    dataset: Dataset, *, source: dict, preprocessing: dict, records: Mapping[str, Record] | None = None
+) -> dict:
     """Describe a data set in a dictionary that can be written as JSON.
 
     Parameters
@@ -22,14 +26,18 @@ def data_card(dataset: Dataset, *, source: dict, preprocessing: dict) -> dict:
         equal cards.
     preprocessing : dict
         How pixels become model inputs.
+    records : dict of Record, optional
+        Of ``train`` and ``test``, filled by who read the images.
 
     Returns
     -------
     dict
         ``name``, ``source``, ``preprocessing``, ``image_side`` in pixels, ``classes``, ``class_names``
         with their ``class_names_sha256`` and ``class_order``, and for ``train`` and ``test`` the number of
-        ``images``, the ``images_per_class`` and a ``sha256`` over pixels and labels.
+        ``images``, the ``images_per_class`` and a ``sha256`` over pixels and labels; with records also how many
+        images were ``converted`` in which way and which files were ``left_out``, both of all that lie in the source.
     """
+    records = records or {}
     return {
         "name": dataset.name,
         "source": source,
@@ -39,8 +47,8 @@ def data_card(dataset: Dataset, *, source: dict, preprocessing: dict) -> dict:
         "class_names": list(dataset.class_names),
         "class_names_sha256": class_names_digest(dataset.class_names),
         "class_order": dataset.class_order,
-        "train": _split_card(dataset.train, dataset.classes),
-        "test": _split_card(dataset.test, dataset.classes),
+        "train": _split_card(dataset.train, dataset.classes, records.get("train")),
+        "test": _split_card(dataset.test, dataset.classes, records.get("test")),
     }
 
 
@@ -62,9 +70,10 @@ def checksum(part: LabelledImages) -> str:
     return digest.hexdigest()
 
 
-def _split_card(part: LabelledImages, classes: int) -> dict:
+def _split_card(part: LabelledImages, classes: int, record: Record | None) -> dict:
     return {
         "images": len(part),
         "images_per_class": torch.bincount(part.labels, minlength=classes).tolist(),
         "sha256": checksum(part),
+        **(record.as_dict() if record else {}),
     }

@@ -1,12 +1,14 @@
 """One door to all data sources."""
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from elf.data.allocation import Allocate, in_memory
 from elf.data.images import Dataset
+from elf.data.sources.record import Record, new_records
 from elf.errors import ElfError
 
 MODULES = {
@@ -27,6 +29,9 @@ def read_dataset(
     download: bool = True,
     allocate: Allocate = in_memory,
     workers: int = 1,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    records: Mapping[str, Record] | None = None,
 ) -> Dataset:
     """Read a data set from one of the sources.
 
@@ -46,6 +51,10 @@ def read_dataset(
         Where the pixels of a split are put, by the sources that can be large: parquet, folder and downsampled.
     workers : int
         Threads that decode images; they do not change what is returned.
+    image_column, label_column : str or None
+        Of parquet files, where they are not called as usual.
+    records : dict of Record, optional
+        Of ``train`` and ``test``: they count how images were converted and what was left out.
 
     Returns
     -------
@@ -63,12 +72,17 @@ def read_dataset(
         raise ElfError(f"dataset {name}: the source {source} needs a location, the folder with the images")
     # By name, so that a dataset depends on the code of its own source alone.
     module = importlib.import_module(MODULES[source])
+    records = records or new_records()
     if source == "digits":
-        dataset = module.read(name=name, side=side)
+        dataset = module.read(name=name, side=side, records=records)
     elif source == "torchvision":
-        dataset = module.read(location, name=name, side=side, download=download)
+        dataset = module.read(location, name=name, side=side, download=download, records=records)
     else:
-        dataset = module.read(location, name=name, side=side, allocate=allocate, workers=workers)
+        columns = {"image_column": image_column, "label_column": label_column} if source == "parquet" else {}
+        options = {"allocate": allocate, "workers": workers, "records": records} | columns
+        dataset = module.read(location, name=name, side=side, **options)
+    for split, record in records.items():
+        record.check(f"{name}, {split} split")
     _require_test_images(dataset)
     return dataset
 

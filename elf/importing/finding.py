@@ -118,14 +118,21 @@ def _is_pair(content: Any) -> bool:
 
 
 def _experiment(pairs: list, experiment: int | None) -> Found:
-    if not 0 <= (experiment or 0) < len(pairs):
-        raise ElfError(f"--experiment {experiment}: the file holds {len(pairs)}, allowed are 0 to {len(pairs) - 1}")
-    images, labels, *others = pairs[experiment or 0]
+    told, last = experiment is not None, len(pairs) - 1
+    if not -len(pairs) <= (experiment or 0) <= last:
+        raise ElfError(
+            f"--experiment {experiment}: the file holds {len(pairs)}, allowed are 0 to {last}, or -1 for the last"
+        )
+    experiment = range(len(pairs))[experiment or 0]
+    images, labels, *others = pairs[experiment]
     conclusions = []
     if others:
         conclusions.append(Conclusion("attention", "single numbers are not used", "they stand behind the labels"))
     if len(pairs) > 1:
-        how = "as told" if experiment is not None else "the first; choose another with --experiment"
+        how = "as told" if told else "the first; choose another with --experiment, -1 for the last"
+        how += (
+            "; whether they are experiments or snapshots of one run, of which the last is distilled most, is not told"
+        )
         conclusions.append(Conclusion("experiment", f"{experiment or 0} of 0 to {len(pairs) - 1}", how))
     return Found(as_array(images), as_array(labels), conclusions, experiment or 0)
 

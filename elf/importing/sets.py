@@ -1,6 +1,5 @@
 """From the files of a set to images, labels and what was concluded about them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,17 +14,16 @@ from elf.data.preprocessing import WHITENED, ZCA
 from elf.errors import ElfError
 from elf.importing.beside import labels_beside, told_by_shape
 from elf.importing.conclusions import Conclusion
-from elf.importing.finding import RESULT_NAME, Found, find_set
-from elf.importing.folders import files_of_a_set, read_folder
+from elf.importing.finding import Found, find_set
+from elf.importing.folders import files_of_a_set, names_images, read_folder, unread_beside
 from elf.importing.labels import POSITION, understand_labels
-from elf.importing.layout import channels_first
+from elf.importing.layout import channels_first, is_grey
+from elf.importing.names import refuse_grey_in_colour, result_name, said_by_name
 from elf.importing.reading import file_digest, read
 from elf.importing.spaces import Space, understand_space
 from elf.specs.labels import EARLIER, kind_of_recipe
 
 OWN_KINDS = ("imported set", "exported set", "synthetic set")
-# Methods whose code is that of DC: it normalises CIFAR-100 with constants of its own.
-FAMILY_OF_DC = ("DC", "DSA", "DM")
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,14 +208,21 @@ def _understood(paths: list[Path], found: Found, own_space: Space | None, known:
         raise ElfError(
             f"the images are {side}x{side}, those of {known.dataset or 'the data set'} {known.side}x{known.side}"
         )
-    result = RESULT_NAME.fullmatch(paths[0].stem)
+    stem = next((path.stem for path in paths if names_images(path)), paths[0].stem)
+    result = result_name(stem)
+    if is_grey(found.images):
+        refuse_grey_in_colour(stem, known.dataset)
     space = own_space if own_space is not None and known.space == "auto" else None
     whitened = known.normalisation if known.normalisation in WHITENED else None
     space = space or understand_space(
-        images, told=known.space, usual=_usual(result, known), whitened=whitened, whitening=known.whitening
+        images,
+        told=known.space,
+        said=said_by_name(stem, known.dataset, known.normalisation),
+        whitened=whitened,
+        whitening=known.whitening,
     )
     conclusions = [*found.conclusions, layout, *labels.conclusions, space.conclusion]
-    conclusions += _number_format(images)
+    conclusions += [*_number_format(images), *unread_beside(paths)]
     as_float = images[labels.order].to(torch.float32).contiguous()
     if not torch.isfinite(as_float).all():
         raise ElfError("the images hold values that are too large for float32; get an intact copy")
@@ -235,18 +240,3 @@ def _number_format(images: Tensor) -> list[Conclusion]:
     if images.dtype != torch.float64:
         return []
     return [Conclusion("number format", "float32", "found float64; values are rounded to the nearest float32")]
-
-
-def _usual(result: re.Match | None, known: Known) -> tuple[str, str] | None:
-    if result:
-        dataset = re.sub("[^a-z0-9]", "", result["dataset"].lower())
-        because = f"which the code behind files named res_{result['method']}_{result['dataset']}_... uses"
-        if dataset == "cifar10":
-            return "cifar", because
-        if dataset == "cifar100" and result["method"].upper() in FAMILY_OF_DC:
-            return "cifar100-dc", because
-        if "imagenet" in dataset:
-            return "imagenet", because
-    if known.normalisation is not None and known.normalisation not in WHITENED:
-        return known.normalisation, f"which {known.dataset or 'the data set'} uses; the values do not tell them"
-    return None

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elf.data.preprocessing import CONSTANTS, WHITENED, ZCA, Normalisation
+from elf.data.preprocessing import WHITENED, ZCA, Normalisation
 from elf.errors import ElfError
 from elf.importing.conclusions import Conclusion
+from elf.importing.constants import ALL_CONSTANTS as CONSTANTS
+from elf.importing.names import Said
 
 CHOICES = ("auto", "bytes", "unit", "normalised", *WHITENED, *CONSTANTS)
 GREY_LEVEL_TOLERANCE = 0.1
@@ -36,8 +38,8 @@ class Space:
     name : str
         ``"bytes"`` (0 to 255), ``"unit"`` (0 to 1), ``"normalised"`` or ``"zca"``.
     constants : str or None
-        Name in `CONSTANTS` of what normalised, or in `WHITENED` of what whitened; None if that is not known, and for
-        pixels.
+        Name in `ALL_CONSTANTS` of what normalised, or in `WHITENED` of what whitened; None if that is not known, and
+        for pixels.
     """
 
     name: str
@@ -49,7 +51,7 @@ def understand_space(
     images: Tensor,
     *,
     told: str = "auto",
-    usual: tuple[str, str] | None = None,
+    said: Said | None = None,
     whitened: str | None = None,
     whitening: ZCA | None = None,
 ) -> Space:
@@ -61,9 +63,8 @@ def understand_space(
         As found, in any number format.
     told : str
         One of `CHOICES`: what the user says.
-    usual : (constants, reason), optional
-        What normalised images like these are usually normalised with, for example because of the file's name; asked
-        only if the values do not tell.
+    said : Said, optional
+        What the name of the file or the data set says; asked only if the values do not tell.
     whitened : str, optional
         Name of the data set's whitening, if it has one.
     whitening : ZCA, optional
@@ -79,14 +80,28 @@ def understand_space(
         raise ElfError(f"image {where} holds values that are not finite (NaN or infinity); get an intact copy")
     if told != "auto":
         name = "normalised" if told in CONSTANTS else "zca" if told in WHITENED else told
-        constants = (whitened if told == "zca" else told) if told in CONSTANTS or told in WHITENED else None
+        constants = told if told in CONSTANTS or told in WHITENED else None
         return Space(name, constants, Conclusion("pixel space", _named(name, constants), "as told"))
     values = images.double()
+    if said is not None and said.space == "unit" and images.is_floating_point():
+        return _as_unit(values, said)
     pixels = _as_pixels(images, values)
     if pixels is not None:
         return pixels
     exact = _as_real_images(values, whitened, whitening)
-    return exact if exact is not None else by_statistics(values, usual, whitened)
+    return exact if exact is not None else by_statistics(values, said, whitened)
+
+
+def _as_unit(values: Tensor, said: Said) -> Space:
+    """Return that values are pixels because the file's name says so, if that is what they can be."""
+    measured = f"mean {float(values.mean()):.3g}, neighbours correlate by {neighbour_correlation(values):.3f}"
+    centred = bool(((values.mean((0, 2, 3)) > 0.1) & (values.mean((0, 2, 3)) < 0.9)).all())
+    whole = centred and neighbour_correlation(values) > limit(_spread(values))
+    if not whole:
+        raise _doubtful(f"{said.reason}, but these values are none ({measured})")
+    inside = float(((values >= 0) & (values <= 1)).double().mean())
+    reason = f"{said.reason}; {inside:.1%} of the values are within 0 and 1, {measured}"
+    return Space("unit", None, Conclusion("pixel space", "pixels from 0 to 1, not clipped", reason))
 
 
 def _as_pixels(images: Tensor, values: Tensor) -> Space | None:
@@ -166,23 +181,35 @@ def limit(spread: float) -> float:
     return LIMIT_NARROW + (LIMIT_WIDE - LIMIT_NARROW) * min(max(share, 0.0), 1.0)
 
 
-def by_statistics(values: Tensor, usual: tuple[str, str] | None, whitened: str | None) -> Space:
+def _spread(values: Tensor) -> float:
+    return float((values - values.mean((0, 2, 3), keepdim=True)).pow(2).mean().sqrt())
+
+
+def by_statistics(values: Tensor, said: Said | None, whitened: str | None) -> Space:
     """Tell normalised from whitened images (n, 3, side, side) by the correlation of neighbours; refuse if in doubt.
 
     Parameters
     ----------
     values : Tensor of shape (n, 3, side, side)
-    usual : (str, str) or None
-        Constants to name if the images are normalised, and why these.
+    said : Said or None
+        Constants to name if the images are normalised, and why these. A name that says that they are decides, unless
+        the values are clearly whitened ones.
     whitened : str or None
-        Whitening to name if they are whitened.
+        Whitening of the data set, if it has one.
     """
-    if len(values) < FEWEST_IMAGES:
-        raise _doubtful(f"{len(values)} image(s) are too few to tell normalised from whitened ones")
-    spread = float((values - values.mean((0, 2, 3), keepdim=True)).pow(2).mean().sqrt())
+    spread = _spread(values)
     correlation, separating = neighbour_correlation(values), limit(spread)
     band = 0.02 + 0.15 / len(values)
     measured = f"neighbouring pixels correlate by {correlation:.3f} at a standard deviation of {spread:.3g}"
+    if said is not None and said.space == "normalised":
+        seems_whitened = NOISE <= correlation < separating - band and len(values) >= FEWEST_IMAGES
+        if seems_whitened and (whitened is not None or spread < WHITENED_SPREAD):
+            beside = f", and the data set is whitened ({whitened})" if whitened else ""
+            raise _doubtful(f"{measured}, as whitened ones do{beside}, but the file's name speaks against it")
+        reason = f"{said.reason}; DC, DSA and DM never whiten ({measured})"
+        return Space("normalised", said.constants, _conclusion("normalised", said.constants, reason))
+    if len(values) < FEWEST_IMAGES:
+        raise _doubtful(f"{len(values)} image(s) are too few to tell normalised from whitened ones")
     if correlation < NOISE:
         raise _doubtful(f"{measured}: as little as noise does")
     if abs(correlation - separating) < band:
@@ -192,23 +219,30 @@ def by_statistics(values: Tensor, usual: tuple[str, str] | None, whitened: str |
     if abs(float(values.mean())) > 2 * spread:
         raise _doubtful(f"their mean is {float(values.mean()):.3g} at a standard deviation of {spread:.3g}")
     if correlation < separating:
-        which = "the whitening is taken for the data set's" if whitened else "nothing tells by which whitening"
-        reason = f"{measured}, below {separating:.2f}; {which}"
-        return Space("zca", whitened, Conclusion("pixel space", _named("zca", whitened), reason))
+        by_which = "nothing tells by which whitening: MTT's (zca), FrePo's and KIP's differ"
+        if whitened is not None:
+            raise _doubtful(f"{measured}, below {separating:.2f}, so they are whitened, but {by_which}")
+        reason = f"{measured}, below {separating:.2f}; {by_which}, and only --space can say it"
+        return Space("zca", None, _conclusion("zca", None, reason))
     low, high = float(values.min()), float(values.max())
     if -1 <= low < -0.9 and 0.9 < high <= 1:
         reason = f"{measured}; values from {low:.4g} to {high:.4g} fill the range from -1 to 1"
         return Space("normalised", "digits", Conclusion("pixel space", _named("normalised", "digits"), reason))
-    constants, why = usual or (None, "nothing tells with which constants, so they are used as they are")
+    unknown = "nothing tells with which constants, so they are used as they are"
+    constants, why = (said.constants, said.reason) if said else (None, unknown)
     reason = f"{measured}, above {separating:.2f}; {why}"
-    return Space("normalised", constants, Conclusion("pixel space", _named("normalised", constants), reason))
+    return Space("normalised", constants, _conclusion("normalised", constants, reason))
+
+
+def _conclusion(name: str, constants: str | None, reason: str) -> Conclusion:
+    return Conclusion("pixel space", _named(name, constants), reason)
 
 
 def _named(name: str, constants: str | None) -> str:
     if name == "normalised":
         return f"normalised with the constants {constants}" if constants else "normalised, constants unknown"
     if name == "zca":
-        return f"whitened ({constants or 'ZCA'})"
+        return f"whitened ({constants})" if constants else "whitened, by which whitening is unknown"
     return {"bytes": "bytes, 0 to 255", "unit": "pixels from 0 to 1"}[name]
 
 

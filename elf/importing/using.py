@@ -7,9 +7,10 @@ from torch import Tensor
 
 from elf.artifacts.manifest import Manifest
 from elf.artifacts.tensors import read_tensors
-from elf.data.preprocessing import CONSTANTS, ZCA, Normalisation
+from elf.data.preprocessing import ZCA, Normalisation
 from elf.distillation.synthetic import SyntheticSet
 from elf.errors import ElfError
+from elf.importing.constants import ALL_CONSTANTS as CONSTANTS
 
 
 def read_imported(
@@ -44,7 +45,10 @@ def read_imported(
     tensors, manifest = read_tensors(path, "imported set", ["images", "labels"])
     space, constants = manifest["spec"]["space"], manifest["spec"]["constants"]
     images = tensors["images"]
-    if space == "zca" and constants not in (None, normalisation):
+    if space == "zca" and constants is None:
+        known = "that of MTT (zca), those of FrePo, or another"
+        raise ElfError(f"{path}: is whitened, and nothing tells by which whitening ({known}); import it with --space")
+    if space == "zca" and constants != normalisation:
         found = f"is whitened by {constants}, but the data set's normalisation is {normalisation}"
         raise ElfError(f"{path}: {found}; use a data set of that normalisation")
     if not _is_in(space, constants, preprocessing):

@@ -52,19 +52,33 @@ def build(
         of its maps has the wanted shape; the message then lists those it has.
     """
     with drawing_from(generator):
-        network = _trace(name, _construct(name, classes))
+        network = traced(name, classes)
     if feature_shape is None:
         whole = SplitNetwork(nn.Identity(), network)
         initialise(whole, generator, strict=False)
         return whole.train()
+    split = _split(network, cut_for(name, network, side, feature_shape))
+    initialise(split, generator, strict=False)
+    return split.train()
+
+
+def traced(name: NetworkName, classes: int) -> fx.GraphModule:
+    """Return the graph of one of torchvision's networks, in evaluation mode; for its errors see :func:`build`."""
+    return _trace(name, _construct(name, classes))
+
+
+def cut_for(
+    name: NetworkName, network: fx.GraphModule, side: int, feature_shape: tuple[int, int, int] | None
+) -> fx.Node | None:
+    """Return the deepest layer whose map has a shape, None for none; for its errors see :func:`build`."""
     shapes = _map_shapes(name, network, side)
+    if feature_shape is None:
+        return None
     maps = {node: shapes[node] for node in cut_points(network.graph) if node in shapes}
     fitting = [node for node, shape in maps.items() if shape == tuple(feature_shape)]
     if not fitting:
         raise ElfError(_nothing_fits(name, side, feature_shape, maps))
-    split = _split(network, fitting[-1])
-    initialise(split, generator, strict=False)
-    return split.train()
+    return fitting[-1]
 
 
 def cut_points(graph: fx.Graph) -> list[fx.Node]:

@@ -1,9 +1,9 @@
 """What determines a dataset: its source and how pixels become model inputs."""
 
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from elf.specs.base import Spec
 
@@ -26,6 +26,9 @@ class DatasetSpec(Spec):
         ``zca``.
     train_per_class, test_per_class : int or None
         Keep only the first images of each class; None keeps all.
+    image_column, label_column : str or None
+        Columns of parquet files that are not called as usual. Where they are None they are no part of the canonical
+        text.
     """
 
     name: str
@@ -35,6 +38,14 @@ class DatasetSpec(Spec):
     normalisation: str
     train_per_class: int | None = Field(default=None, ge=1)
     test_per_class: int | None = Field(default=None, ge=1)
+    image_column: str | None = None
+    label_column: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_usual_columns(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that datasets without such columns have the text that they had before there were any.
+        columns = ("image_column", "label_column")
+        return {key: value for key, value in serialise(self).items() if key not in columns or value is not None}
 
     @property
     def folder(self) -> PurePosixPath:

@@ -1,5 +1,6 @@
 """Read real images from their source into one verified file with everything needed to use them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,20 @@ from elf.data.images import subset
 from elf.data.preprocessing import fit
 from elf.data.reading import read_dataset
 from elf.data.sources.layouts import source_state
+from elf.data.sources.record import Record, new_records
 from elf.files import write_json
 from elf.specs.dataset import DatasetSpec
 from elf.stages.code import prepare_dataset_code
 from elf.stages.job import Job, arguments_of, parse_spec
 
 
-def prepare_dataset(spec: DatasetSpec, data_folder: Path, allocate: Allocate = in_memory, workers: int = 1):
+def prepare_dataset(
+    spec: DatasetSpec,
+    data_folder: Path,
+    allocate: Allocate = in_memory,
+    workers: int = 1,
+    records: Mapping[str, Record] | None = None,
+):
     """Return the images of a specification and their preprocessing.
 
     Parameters
@@ -29,6 +37,8 @@ def prepare_dataset(spec: DatasetSpec, data_folder: Path, allocate: Allocate = i
         Where pixels are put.
     workers : int
         Threads that decode images.
+    records : dict of Record, optional
+        Of ``train`` and ``test``: how images were converted, and what was left out.
 
     Returns
     -------
@@ -40,7 +50,15 @@ def prepare_dataset(spec: DatasetSpec, data_folder: Path, allocate: Allocate = i
     # torchvision's own folder layout lies directly in the data folder.
     location = data_folder / (spec.location or "")
     dataset = read_dataset(
-        spec.source, name=spec.name, location=location, side=spec.side, allocate=allocate, workers=workers
+        spec.source,
+        name=spec.name,
+        location=location,
+        side=spec.side,
+        allocate=allocate,
+        workers=workers,
+        image_column=spec.image_column,
+        label_column=spec.label_column,
+        records=records,
     )
     train = subset(dataset.train, spec.train_per_class, what=f"{spec.name}, train split", allocate=allocate)
     test = subset(dataset.test, spec.test_per_class, what=f"{spec.name}, test split", allocate=allocate)
@@ -58,7 +76,8 @@ def main(argv: list[str]) -> None:
     job = Job(arguments, prepare_dataset_code(spec))
     state = source_state(spec.source, arguments.data_folder / (spec.location or ""))
     allocate = beside(arguments.images.parent)
-    dataset, preprocessing = prepare_dataset(spec, arguments.data_folder, allocate, arguments.threads)
+    records = new_records()
+    dataset, preprocessing = prepare_dataset(spec, arguments.data_folder, allocate, arguments.threads, records)
     tensors = {
         "train_images": dataset.train.images,
         "train_labels": dataset.train.labels,
@@ -80,6 +99,7 @@ def main(argv: list[str]) -> None:
         dataset,
         source={"source": spec.source, "location": spec.location},
         preprocessing={"normalisation": spec.normalisation},
+        records=records,
     )
     card |= {"id": manifest["id"]}
     write_json(arguments.card, card | {"seal": seal_of(card)})

@@ -1,7 +1,7 @@
 """The official downsampled ImageNet: batches of rows of pixels, pickled or as NumPy archives."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -15,6 +15,7 @@ from elf.data.images import Dataset, LabelledImages
 from elf.data.sources.decoding import resize
 from elf.data.sources.layouts import DOWNSAMPLED_TEST, DOWNSAMPLED_TRAIN, refuse_mixture
 from elf.data.sources.pickled import read_pickle
+from elf.data.sources.record import Record, new_records
 from elf.errors import ElfError
 
 CLASSES = 1000
@@ -31,7 +32,15 @@ class _Batch:
     portions: Callable[[], Iterator[np.ndarray]]
 
 
-def read(location: Path, *, name: str, side: int, allocate: Allocate = in_memory, workers: int = 1) -> Dataset:
+def read(
+    location: Path,
+    *,
+    name: str,
+    side: int,
+    allocate: Allocate = in_memory,
+    workers: int = 1,
+    records: Mapping[str, Record] | None = None,
+) -> Dataset:
     """Return the images of ``train_data_batch_1`` to ``train_data_batch_10`` and ``val_data``.
 
     Each file is a pickled dictionary (of Python 2 or 3) with ``data``, uint8 of shape (n, 3 * s * s), channels first,
@@ -50,6 +59,8 @@ def read(location: Path, *, name: str, side: int, allocate: Allocate = in_memory
         Where the pixels of a split are put.
     workers
         Not used: there is nothing to decode.
+    records : dict of Record, optional
+        Of ``train`` and ``test``: how many images were resized.
 
     Raises
     ------
@@ -59,8 +70,9 @@ def read(location: Path, *, name: str, side: int, allocate: Allocate = in_memory
     """
     refuse_mixture(location, name)
     *train_files, test_file = _files(location, name)
-    train = _split([_open(file) for file in train_files], side, allocate)
-    test = _split([_open(test_file)], side, allocate)
+    records = records or new_records()
+    train = _split([_open(file) for file in train_files], side, allocate, records["train"])
+    test = _split([_open(test_file)], side, allocate, records["test"])
     class_names = tuple(str(label) for label in range(1, int(train.labels.max()) + 2))
     return Dataset(name, class_names, train, test, "labels of the downsampled release")
 
@@ -161,11 +173,13 @@ def _checked(file: Path, labels, count: int, portions: Callable[[], Iterator[np.
     return _Batch(file, labels.astype(np.int64), portions)
 
 
-def _split(batches: list[_Batch], side: int, allocate: Allocate) -> LabelledImages:
+def _split(batches: list[_Batch], side: int, allocate: Allocate, record: Record) -> LabelledImages:
     images = allocate(sum(len(batch.labels) for batch in batches), side)
     first = 0
     for batch in batches:
         for rows in batch.portions():
+            if rows.shape[1] != 3 * side * side:
+                record.count(f"resized to {side}x{side}", len(rows))
             images[first : first + len(rows)] = _pixels(rows, side)
             first += len(rows)
     # Labels of the release start at 1.

@@ -9,8 +9,16 @@ DOWNSAMPLED_TEST = "val_data"
 
 TORCHVISION_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
+PARQUET_SPLITS = ("train", "test", "valid", "validation")
+_OF_THE_HUB = tuple(
+    mark.format(split)
+    for mark in ("*/{}-*.parquet", "*/{}.parquet", "{}/[0-9]*.parquet", "*/{}/[0-9]*.parquet")
+    for split in PARQUET_SPLITS
+)
+"""Where the hub keeps parquet files: one level down, or in a folder a split that holds ``0000.parquet``."""
+
 _MARKS = {
-    "parquet": ("*.parquet",),
+    "parquet": ("*.parquet", *_OF_THE_HUB),
     "downsampled": ("train_data_batch*", "val_data*"),
     "folder": ("train/", "val/", "test/"),
 }
@@ -29,8 +37,8 @@ def source_state(source: str, folder: Path) -> list[list]:
     Files that were copied elsewhere are still the same dataset, so neither path nor time counts.
     """
     marks = _MARKS[source] if source in ("parquet", "downsampled") else ()
-    files = sorted(path for mark in marks for path in folder.glob(mark))
-    return [[file.name, file.stat().st_size] for file in files]
+    files = sorted({path for mark in marks for path in folder.glob(mark)})
+    return [[file.relative_to(folder).as_posix(), file.stat().st_size] for file in files]
 
 
 def _first(folder: Path, marks: tuple[str, ...]) -> str | None:
@@ -38,7 +46,7 @@ def _first(folder: Path, marks: tuple[str, ...]) -> str | None:
         if mark.endswith("/"):
             if (folder / mark).is_dir():
                 return mark
-        elif names := sorted(path.name for path in folder.glob(mark)):
+        elif names := sorted(path.relative_to(folder).as_posix() for path in folder.glob(mark)):
             return names[0]
     return None
 

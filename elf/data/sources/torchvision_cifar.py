@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 in the folder layout of torchvision, downloaded when absent."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,18 @@ from PIL import Image
 from elf.data.images import Dataset, LabelledImages
 from elf.data.sources.decoding import resize
 from elf.data.sources.layouts import TORCHVISION_FOLDERS as FOLDERS
+from elf.data.sources.record import Record, new_records
 from elf.errors import ElfError
 
 
-def read(location: Path, *, name: str, side: int = 32, download: bool = True) -> Dataset:
+def read(
+    location: Path,
+    *,
+    name: str,
+    side: int = 32,
+    download: bool = True,
+    records: Mapping[str, Record] | None = None,
+) -> Dataset:
     """Return CIFAR-10 or CIFAR-100 (fine labels) from torchvision's folder layout.
 
     Parameters
@@ -27,6 +36,8 @@ def read(location: Path, *, name: str, side: int = 32, download: bool = True) ->
         Height and width of the returned images in pixels; resized bilinearly if not 32.
     download : bool
         Whether to download the data when the folder is absent.
+    records : dict of Record, optional
+        Of ``train`` and ``test``: how many images were resized.
 
     Raises
     ------
@@ -51,11 +62,12 @@ def read(location: Path, *, name: str, side: int = 32, download: bool = True) ->
             f"{name}: a file in {folder} is missing or differs from the official one; "
             "delete that folder and run again to download it anew"
         ) from error
+    records = records or new_records()
     return Dataset(
         name=name,
         class_names=tuple(train.classes),
-        train=_labelled(train, side),
-        test=_labelled(test, side),
+        train=_labelled(train, side, records["train"]),
+        test=_labelled(test, side, records["test"]),
         class_order="labels of the official files",
     )
 
@@ -79,9 +91,10 @@ def _download(reader: type, folder: Path, name: str, download: bool) -> None:
     )
 
 
-def _labelled(part, side: int) -> LabelledImages:
+def _labelled(part, side: int, record: Record) -> LabelledImages:
     pixels = part.data
     if side != pixels.shape[1]:
+        record.count(f"resized to {side}x{side}", len(pixels))
         pixels = np.stack([resize(Image.fromarray(image), side) for image in pixels])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return LabelledImages(images, torch.tensor(part.targets, dtype=torch.int64))
