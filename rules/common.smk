@@ -19,9 +19,8 @@ from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
 from elf.files import bring_to_present
 from elf.finding_data import data_folder, missing_data, missing_report, prepared_without_images
-from elf.fingerprint import fingerprint
+from elf.fingerprint import code_id
 from elf.slurm_watch import start_watch
-from elf.specs.base import canonical_json
 from elf.stages import code
 from elf.stages.plan import make_plan
 
@@ -120,10 +119,10 @@ def settings_from(spec_of_wildcards):
 
 
 def code_from(code_of_spec, spec_of_wildcards):
-    """Return a params function: the fingerprint of the code that a job depends on."""
+    """Return a params function: the identifier of the code that a job depends on."""
 
     def code_of_wildcards(wildcards):
-        return code_of_spec(spec_of_wildcards(wildcards))
+        return code_id(code_of_spec(spec_of_wildcards(wildcards)))
 
     return code_of_wildcards
 
@@ -150,7 +149,7 @@ def dataset_settings(wildcards):
 
 def dataset_code(wildcards):
     kept = kept_dataset(wildcards)
-    return canonical_json(kept["code"]) if kept else code.prepare_dataset_code(dataset_spec(wildcards))
+    return kept["code_id"] if kept else code_id(code.prepare_dataset_code(dataset_spec(wildcards)))
 
 
 def source_state(wildcards):
@@ -246,4 +245,4 @@ def figure_digest(wildcards):
 
 
 def figure_code(wildcards):
-    return fingerprint("elf.stages.figure", f"elf.results.{wildcards.figure}")
+    return code_id(code.figure_code(wildcards.figure))

@@ -37,7 +37,7 @@ rule draw_contact_sheet:
     conda:
         "../envs/elf.yaml"
     params:
-        code=fingerprint("elf.stages.contact_sheet"),
+        code=code_id(code.contact_sheet_code()),
     shell:
         r"""
         python -m elf contact-sheet --images {input.images:q} --dataset {input.dataset:q} \

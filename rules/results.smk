@@ -13,7 +13,7 @@ rule collect_experiment:
     params:
         scale=PLAN.settings.name,
         digest=results_digest,
-        code=fingerprint("elf.stages.collect"),
+        code=code_id(code.collect_code()),
     shell:
         r"""
         python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
@@ -36,7 +36,7 @@ rule collect_results:
     params:
         scale=PLAN.settings.name,
         digest=PLAN.results_digest(),
-        code=fingerprint("elf.stages.collect"),
+        code=code_id(code.collect_code()),
     shell:
         r"""
         python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
@@ -62,7 +62,7 @@ rule draw_table:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.markdown),
         digest=table_digest,
-        code=fingerprint("elf.stages.table"),
+        code=code_id(code.table_code()),
     shell:
         r"""
         python -m elf table {wildcards.table:q} --scale {params.scale:q} --digest {params.digest:q} \
@@ -113,7 +113,7 @@ rule compare_with_paper:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.claims),
         digest=PLAN.drawings_digest,
-        code=fingerprint("elf.stages.verdicts"),
+        code=code_id(code.verdicts_code()),
     shell:
         r"""
         python -m elf verdicts --scale {params.scale:q} --digest {params.digest:q} \
@@ -140,7 +140,7 @@ rule write_report:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.page),
         digest=PLAN.report_digest,
-        code=fingerprint("elf.stages.report"),
+        code=code_id(code.report_code()),
     shell:
         r"""
         python -m elf report --scale {params.scale:q} --digest {params.digest:q} \

@@ -10,11 +10,11 @@ from conftest import PROJECT
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tables import write_table
 from elf.artifacts.tensors import write_tensors
-from elf.fingerprint import fingerprint
 from elf.planning.jobs import COLLECTED, Job, jobs_of
 from elf.planning.states import CODE_OF, MANIFEST_KINDS, State, states_of
 from elf.results.schema import RESULTS
 from elf.results.shard import MEASURED, SHARD
+from elf.stages.code import collect_code
 from elf.stages.plan import Plan, make_plan
 
 DEVICE = "cpu (made up)"
@@ -53,7 +53,7 @@ def write(
         path.write_text("drawn")
         return
     own = {} if job.spec is None else job.spec.model_dump(mode="json") | _said(job, content)
-    text = fingerprint("elf.stages.collect") if job.spec is None else CODE_OF[job.kind](job.spec)
+    text = collect_code() if job.spec is None else CODE_OF[job.kind](job.spec)
     manifest = describe(
         MANIFEST_KINDS[job.kind],
         own | (spec or {}),

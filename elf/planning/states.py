@@ -12,7 +12,7 @@ from elf.artifacts.manifest import Manifest, read_manifest
 from elf.data.sources.layouts import source_state
 from elf.errors import ElfError
 from elf.finding_data import prepared_without_images
-from elf.fingerprint import fingerprint
+from elf.fingerprint import changed
 from elf.planning.jobs import COLLECTED, Job
 from elf.stages import code
 
@@ -51,7 +51,7 @@ class Reason:
     cause : str
         One of ``CAUSES``.
     details : tuple of str
-        Settings or modules that changed, inputs that are others, or what is wrong with the file.
+        Settings or definitions that changed, inputs that are others, or what is wrong with the file.
     """
 
     cause: str
@@ -160,8 +160,8 @@ def _own(job: Job, results: Path, data_folder: Path) -> tuple[Manifest | None, l
     reasons = []
     if settings := list(_changed_settings(job, manifest, data_folder)):
         reasons.append(Reason(SETTINGS, tuple(settings)))
-    if modules := changed_modules(job, manifest):
-        reasons.append(Reason(CODE, modules))
+    if definitions := changed_definitions(job, manifest):
+        reasons.append(Reason(CODE, definitions))
     return manifest, reasons
 
 
@@ -191,15 +191,14 @@ def _differing(wanted: Mapping, made: Mapping, prefix: str = "") -> Iterator[str
             yield f"{prefix}{key}"
 
 
-def changed_modules(job: Job, manifest: Manifest) -> tuple[str, ...]:
-    """Return the modules that differ between the code that made a file and that of now."""
-    now = fingerprint("elf.stages.collect") if job.spec is None else CODE_OF[job.kind](job.spec)
-    differing = set(_modules(now).items()) ^ set(manifest["code"].items())
-    return tuple(sorted({module for module, _ in differing}))
+def changed_definitions(job: Job, manifest: Manifest) -> tuple[str, ...]:
+    """Return the definitions that differ between the code that made a file and that of now."""
+    now = code.collect_code() if job.spec is None else CODE_OF[job.kind](job.spec)
+    return changed(_digests(now), manifest["code"])
 
 
 @cache
-def _modules(text: str) -> dict[str, str]:
+def _digests(text: str) -> dict[str, str]:
     return json.loads(text)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from elf import seed_batched
+from elf import frepo_evaluation, seed_batched
 from elf.artifacts.manifest import describe
 from elf.artifacts.tables import write_table
 from elf.errors import ElfError
@@ -22,7 +22,7 @@ from elf.stages.code import evaluate_code
 from elf.stages.images_seen import images_trained
 from elf.stages.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
 from elf.stages.job import Job, arguments_of, parse_spec
-from elf.training import accuracy
+from elf.training import accuracy, train
 from elf.training_step import Objective
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 TARGETS = {"elf": "features", "kd": "logits"}
 
 # How the network is trained, for the objectives that come with a protocol of their own.
-PROTOCOLS = {"frepo": "elf.frepo_evaluation"}
+PROTOCOLS = {"frepo": frepo_evaluation.train}
 
 
 def evaluate(
@@ -62,8 +62,7 @@ def evaluate(
         Fraction of the test set, of the final state.
     """
     network = _network(spec, seed, targets, test, images.device)
-    protocol = importlib.import_module(PROTOCOLS.get(spec.objective.name, "elf.training"))
-    protocol.train(
+    PROTOCOLS.get(spec.objective.name, train)(
         network,
         images,
         labels,
