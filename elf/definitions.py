@@ -18,6 +18,7 @@ WHOLE = ""
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
+NAMING = (ast.Name, ast.Constant)
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ class Module:
         if any(len(sources) > 1 for sources in self.imported.values()):
             return True
         # What is imported from elsewhere and not used is imported for what it does.
-        used = {node.id for s in self.body for node in ast.walk(s) if isinstance(node, ast.Name)}
-        used |= {n.value for s in self.body for n in ast.walk(s) if isinstance(n, ast.Constant)}
+        nodes = [node for statement in self.body for node in ast.walk(statement)]
+        used = {node.id if isinstance(node, ast.Name) else node.value for node in nodes if isinstance(node, NAMING)}
         top = self.name.partition(".")[0]
         outside = [name for name, sources in self.imported.items() if sources[0][0].partition(".")[0] != top]
         return any(name not in used for name in outside)
@@ -281,12 +282,13 @@ def _is_for_type_checkers(statement: ast.stmt) -> bool:
     )
 
 
-def _at_the_top(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Yield a statement and all in it that runs when the module is imported."""
+def _at_the_top(statement: ast.AST) -> Iterator[ast.AST]:
+    """Yield a statement and those in it that run when the module is imported."""
     yield statement
-    for child in ast.iter_child_nodes(statement):
-        if not isinstance(child, (*FUNCTIONS, ast.Lambda)):
-            yield from _at_the_top(child)
+    if not isinstance(statement, FUNCTIONS):
+        for child in ast.iter_child_nodes(statement):
+            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+                yield from _at_the_top(child)
 
 
 def _binds(statement: ast.AST) -> Iterator[str]:

@@ -171,7 +171,9 @@ def _modules(package: Path) -> Modules:
 
 @cache
 def _text(modules: Modules, target: Target) -> Text:
-    return text_of(modules, target.module, target.name, may_look_up=f"{target.module}:{target.name}" in BY_NAME)
+    of_module = [name for name in BY_NAME if name.startswith(f"{target.module}:")]
+    known = target.name == WHOLE or f"{target.module}:{target.name}" in of_module
+    return text_of(modules, target.module, target.name, may_look_up=bool(of_module) and known)
 
 
 @cache

@@ -223,6 +223,15 @@ class _Resolver(ast.NodeTransformer):
 
     visit_ImportFrom = visit_Import
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        """Write a formatted string as a call: Pythons differ in how they quote it, and in empty texts inside."""
+        parts = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        return ast.Call(ast.Name("⟦f⟧", ast.Load()), [self.visit(part) for part in parts], [])
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
+        shown = [] if node.format_spec is None else [self.visit(node.format_spec)]
+        return ast.Tuple([self.visit(node.value), ast.Constant(node.conversion), *shown], ast.Load())
+
     def visit_arg(self, node: ast.arg) -> ast.arg:
         self._in_strings(node.annotation)
         return self.generic_visit(node)
