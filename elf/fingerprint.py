@@ -12,7 +12,7 @@ mean something else for. Where nobody can say what a name stands for, all that i
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,7 +42,7 @@ ALL_OF_A_MODULE = "(all of a module)"
 
 # Planning asks a thousand times for a few dozen answers.
 @cache
-def fingerprint(*roots: str, without: Collection[str] = (), package: Path = PACKAGE) -> str:
+def fingerprint(*roots: str, without: tuple[str, ...] = (), package: Path | None = None) -> str:
     """Return the digests of all definitions that some definitions reach.
 
     Parameters
@@ -50,10 +50,10 @@ def fingerprint(*roots: str, without: Collection[str] = (), package: Path = PACK
     *roots : str
         Module and definition, for example ``"elf.stages.distill:main", "elf.distillation.dm:distill"``; without a
         definition all of the module. What is imported by a computed name at run time cannot be seen: name it here.
-    without : collection of str
+    without : tuple of str
         Definitions that are reached by name but never called for this result, or only for people to read.
-    package : Path
-        Folder of the package ``elf``.
+    package : Path, optional
+        Folder of the package ``elf``; by default that of this file.
 
     Returns
     -------
@@ -155,9 +155,9 @@ class Reach:
 
 
 @cache
-def reached(*roots: str, without: Collection[str] = (), package: Path = PACKAGE) -> Reach:
+def reached(*roots: str, without: tuple[str, ...] = (), package: Path | None = None) -> Reach:
     """Return what some definitions reach; arguments as for :func:`fingerprint`."""
-    modules = _modules(package)
+    modules = _modules(package or PACKAGE)
     reach = Reach(modules, frozenset(_target(modules, name) for name in without))
     reach.roots = [_target(modules, root) for root in roots]
     reach.follow(reach.roots)
