@@ -19,9 +19,9 @@ from elf.config_reading import known_keys
 from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
 from elf.finding_data import data_folder, missing_data, prepared_without_images
+from elf.fingerprint import code_id
 from elf.planning.networks import check_networks
 from elf.specs import kinds
-from elf.specs.base import canonical_json
 from elf.stages import code
 from elf.stages.plan import make_plan, scale_said
 
@@ -95,11 +95,11 @@ def settings_of(kind):
 
 
 def code_of(kind):
-    """Return a params function: the fingerprint of the code that a job depends on."""
+    """Return a params function: the identifier of the code that a job depends on."""
     spec_of_wildcards = spec_of(kind)
 
     def code_of_wildcards(wildcards):
-        return code.code_of(kind, spec_of_wildcards(wildcards))
+        return code_id(code.code_of(kind, spec_of_wildcards(wildcards)))
 
     return code_of_wildcards
 
@@ -130,7 +130,7 @@ def dataset_settings(wildcards):
 
 def dataset_code(wildcards):
     kept = kept_dataset(wildcards)
-    return canonical_json(kept["code"]) if kept else code.code_of(kinds.DATASETS, dataset_spec(wildcards))
+    return kept["code_id"] if kept else code_id(code.code_of(kinds.DATASETS, dataset_spec(wildcards)))
 
 
 def source_state(wildcards):
@@ -217,4 +217,4 @@ def figure_digest(wildcards):
 
 
 def figure_code(wildcards):
-    return code.code_of(kinds.FIGURES, wildcards.figure)
+    return code_id(code.code_of(kinds.FIGURES, wildcards.figure))

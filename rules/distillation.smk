@@ -37,7 +37,7 @@ rule draw_contact_sheet:
     conda:
         "../envs/elf.yaml"
     params:
-        code=code.code_of(kinds.SHEETS),
+        code=code_id(code.code_of(kinds.SHEETS)),
     shell:
         r"""
         python -m elf contact-sheet --images {input.images:q} --dataset {input.dataset:q} \

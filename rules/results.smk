@@ -13,7 +13,7 @@ rule collect_experiment:
     params:
         scale=PLAN.settings.name,
         digest=results_digest,
-        code=code.code_of(kinds.OF_EXPERIMENTS),
+        code=code_id(code.code_of(kinds.OF_EXPERIMENTS)),
     shell:
         r"""
         python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
@@ -36,7 +36,7 @@ rule collect_results:
     params:
         scale=PLAN.settings.name,
         digest=PLAN.results_digest(),
-        code=code.code_of(kinds.RESULTS),
+        code=code_id(code.code_of(kinds.RESULTS)),
     shell:
         r"""
         python -m elf collect --scale {params.scale:q} --digest {params.digest:q} \
@@ -62,7 +62,7 @@ rule draw_table:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.markdown),
         digest=table_digest,
-        code=code.code_of(kinds.TABLES),
+        code=code_id(code.code_of(kinds.TABLES)),
     shell:
         r"""
         python -m elf table {wildcards.table:q} --scale {params.scale:q} --digest {params.digest:q} \
@@ -113,7 +113,7 @@ rule compare_with_paper:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.claims),
         digest=PLAN.drawings_digest,
-        code=code.code_of(kinds.VERDICTS),
+        code=code_id(code.code_of(kinds.VERDICTS)),
     shell:
         r"""
         python -m elf verdicts --scale {params.scale:q} --digest {params.digest:q} \
@@ -139,7 +139,7 @@ rule write_report:
         scale=PLAN.settings.name,
         folder=lambda wildcards, output: os.path.dirname(output.page),
         digest=PLAN.report_digest,
-        code=code.code_of(kinds.REPORT),
+        code=code_id(code.code_of(kinds.REPORT)),
     shell:
         r"""
         python -m elf report --scale {params.scale:q} --digest {params.digest:q} \

@@ -25,6 +25,7 @@ from elf.data.augmentation import augment
 from elf.distillation import mtt, tesla
 from elf.distillation.synthetic import RealImages, hold_out
 from elf.errors import ElfError
+from elf.fingerprint import code_id
 from elf.grid import build_grid
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
@@ -218,7 +219,7 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def command(spec: ExpertSpec, dataset: Path, expert: Path) -> list[str]:
-    told = ["--settings", spec.canonical(), "--code", train_expert_code(spec), "--threads", "1"]
+    told = ["--settings", spec.canonical(), "--code", code_id(train_expert_code(spec)), "--threads", "1"]
     return ["train-expert", *told, "--dataset", str(dataset), "--expert", str(expert)]
 
 

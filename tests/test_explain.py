@@ -191,14 +191,14 @@ def changed(folder, tmp_path):
 
 
 def test_other_code_is_named(changed, folder):
-    code = read_manifest(folder / "results" / "tiny" / DM)["code"] | {"elf.distillation.dm": "another"}
+    code = read_manifest(folder / "results" / "tiny" / DM)["code"] | {"distill": "another"}
     found, reasons = changed(DM, code=code)
-    assert reasons[DM] == [{"cause": "code", "details": ["elf.distillation.dm"]}]
+    assert reasons[DM] == [{"cause": "code", "details": ["distill"]}]
     assert reasons[SHARD] == [{"cause": "follows", "details": ["synthetic sets", "features"]}]
     assert found["number"] is not None
     assert "--force" not in found["command"]
     text = render(found)
-    assert "made by other code: modules changed: elf.distillation.dm" in text
+    assert "made by other code: changed: distill" in text
     assert "state      to be made again, see below" in text
 
 

@@ -2,134 +2,205 @@
 
 import ast
 import json
+import random
+import re
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace as Spec
 
 import pytest
 from conftest import PROJECT
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from elf import fingerprint as module
+from elf.definitions import Modules
 from elf.errors import ElfError
-from elf.fingerprint import fingerprint
+from elf.fingerprint import changed, code_id, fingerprint, reached
+from elf.stages import code
 
-NETWORKS = ("convnet", "resnet", "vgg", "torchvision_models")
+NETWORKS = {"convnet": "convnet-w128-d3-in", "resnet": "resnet18-in", "vgg": "vgg11-in"}
+NETWORKS |= {"torchvision_models": "torchvision:mobilenet_v2"}
+CONVNET = NETWORKS["convnet"]
+
+
+def set_of(method: str, network: str | None = CONVNET, **recipe) -> Spec:
+    return Spec(module=method, network=network, recipe=recipe)
+
+
 STAGES = {
-    "prepare": ("elf.stages.prepare_dataset", "elf.data.sources.digits"),
-    "prepare parquet": ("elf.stages.prepare_dataset", "elf.data.sources.parquet"),
-    "distill dm": ("elf.stages.distill", "elf.distillation.dm", "elf.networks.convnet"),
-    "distill random": ("elf.stages.distill", "elf.distillation.random"),
-    "teacher": ("elf.stages.train_teacher", "elf.networks.convnet"),
-    "features": ("elf.stages.extract_features", "elf.networks.convnet"),
+    "prepare": partial(code.prepare_dataset_code, Spec(source="digits")),
+    "prepare parquet": partial(code.prepare_dataset_code, Spec(source="parquet")),
+    "distill dm": partial(code.distill_code, set_of("dm")),
+    "distill dm selected": partial(code.distill_code, set_of("dm", selection="best")),
+    "distill mtt": partial(code.distill_code, set_of("mtt", experts=2)),
+    "distill frepo selected": partial(code.distill_code, set_of("frepo", "frepoconv-w128-bn", selection="best")),
+    "distill random": partial(code.distill_code, set_of("random", None)),
+    "distill imported": partial(code.distill_code, set_of("imported")),
+    "expert": partial(code.train_expert_code, Spec(network=CONVNET)),
+    "teacher": partial(code.train_teacher_code, Spec(network=CONVNET)),
+    "features": partial(code.extract_features_code, Spec(teacher_network=CONVNET)),
     **{
-        f"evaluate {network} {objective}": (
-            "elf.stages.evaluate",
-            f"elf.objectives.{objective}",
-            f"elf.networks.{network}",
+        f"evaluate {family} {objective}": partial(
+            code.evaluate_code, Spec(network=network, objective=Spec(name=objective))
         )
-        for network in NETWORKS
+        for family, network in NETWORKS.items()
         for objective in ("task", "elf", "kd")
     },
-    "collect": ("elf.stages.collect",),
-    "table": ("elf.stages.table",),
-    "figure3": ("elf.stages.figure", "elf.results.figure3"),
-    "figure4": ("elf.stages.figure", "elf.results.figure4"),
-    "report": ("elf.stages.report",),
-    "contact sheet": ("elf.stages.contact_sheet",),
+    "evaluate convnet frepo": partial(code.evaluate_code, Spec(network=CONVNET, objective=Spec(name="frepo"))),
+    "collect": code.collect_code,
+    "table": code.table_code,
+    "figure3": partial(code.figure_code, "figure3"),
+    "figure4": partial(code.figure_code, "figure4"),
+    "verdicts": code.verdicts_code,
+    "report": code.report_code,
+    "contact sheet": code.contact_sheet_code,
 }
 EVALUATIONS = {name for name in STAGES if name.startswith("evaluate")}
-DRAWN = {"table", "figure3", "figure4", "report"}
+DISTILLATIONS = {name for name in STAGES if name.startswith("distill")}
+COMPUTED = {*EVALUATIONS, *DISTILLATIONS, "prepare", "prepare parquet", "expert", "teacher", "features"}
+DRAWN = {"table", "figure3", "figure4", "report", "verdicts"}
+WITH_CONVNET = {name for name in EVALUATIONS if " convnet " in name} | {
+    *("distill dm", "distill dm selected", "distill mtt", "expert", "teacher", "features"),
+    "distill imported",  # Of a network that a set names, the family counts, whether it is built or not.
+}
+BUILDS = EVALUATIONS | {"expert", "teacher", "features"} | DISTILLATIONS - {"distill random", "distill imported"}
+FAMILIES = {family: {name for name in EVALUATIONS if f" {family} " in name} for family in NETWORKS}
+
+
+def forget() -> None:
+    """A process reads each file once; these tests edit files."""
+    for remembered in (module.fingerprint, module.reached, module._modules, module._text, module._steps):
+        remembered.cache_clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_stale_cache():
-    """A process reads each file once; these tests edit files, so here it is once for each content."""
-    original, known = module._read, {}
+def read_once():
+    """Read each text once, whatever lies where."""
+    read, known = Modules._module, {}
 
-    def read(name: str, package: Path):
-        key = (name, package, module._file(name, package).read_text(encoding="utf-8"))
+    def reading(modules: Modules, name: str):
+        key = (name, str(modules.file(name)), modules.file(name).read_text(encoding="utf-8"))
         if key not in known:
-            known[key] = original.__wrapped__(name, package)
+            known[key] = read(modules, name)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_read", read)
-        patch.setattr(module, "_fingerprint", module._fingerprint.__wrapped__)
+        patch.setattr(Modules, "_module", reading)
         yield
-
-
-def digests(package: Path) -> dict[str, str]:
-    return {name: fingerprint(*roots, package=package) for name, roots in STAGES.items()}
+    forget()
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    package = tmp_path_factory.mktemp("copy") / "elf"
-    shutil.copytree(PROJECT / "elf", package, ignore=shutil.ignore_patterns("__pycache__"))
-    return package, digests(package)
+def package(tmp_path_factory):
+    """A copy of the package, of which the fingerprints are taken."""
+    copy = tmp_path_factory.mktemp("copy") / "elf"
+    shutil.copytree(PROJECT / "elf", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PACKAGE", copy)
+        forget()
+        yield copy
+    forget()
 
 
-def stale_after(pristine, file: str, edit) -> set[str]:
+def digests(stages=STAGES) -> dict[str, str]:
+    forget()
+    return {name: STAGES[name]() for name in stages}
+
+
+@pytest.fixture(scope="module")
+def before(package) -> dict[str, str]:
+    return digests()
+
+
+def stale_after(package: Path, before: dict[str, str], file: str, edit, stages=STAGES) -> set[str]:
     """Return the stages whose fingerprint changes with an edit of a copy, which is undone again."""
-    package, before = pristine
     original = (package / file).read_text(encoding="utf-8")
     try:
-        (package / file).write_text(edit(original), encoding="utf-8")
-        after = digests(package)
+        edited = edit(original)
+        assert edited != original
+        (package / file).write_text(edited, encoding="utf-8")
+        after = digests(stages)
     finally:
         (package / file).write_text(original, encoding="utf-8")
-    return {name for name in before if before[name] != after[name]}
+    return {name for name in stages if before[name] != after[name]}
 
 
-def one_statement_more(text: str) -> str:
-    return text + "\nONE_MORE = 1\n"
+def inside(name: str):
+    """An edit that adds a statement to the function or class of this name."""
+    return partial(edited_inside, name=name)
 
 
-# File: exactly what an edit of it may change.
+def edited_inside(text: str, name: str) -> str:
+    (node,) = (n for n in ast.parse(text).body if getattr(n, "name", None) == name)
+    last = node.body[-1]
+    lines = text.splitlines(keepends=True)
+    lines[last.lineno - 1 : last.lineno - 1] = [" " * last.col_offset + "ADDED_BY_A_TEST = 1\n"]
+    return "".join(lines)
+
+
+# File and definition: exactly what an edit of it may change.
 REACH = {
-    "networks/vgg.py": {name for name in EVALUATIONS if " vgg " in name},
-    "networks/resnet.py": {name for name in EVALUATIONS if " resnet " in name},
-    "networks/torchvision_models.py": {name for name in EVALUATIONS if " torchvision_models " in name},
-    "networks/convnet.py": {name for name in EVALUATIONS if " convnet " in name}
-    | {"distill dm", "teacher", "features"},
-    "objectives/elf.py": {name for name in EVALUATIONS if name.endswith(" elf")},
-    "objectives/kd.py": {name for name in EVALUATIONS if name.endswith(" kd")},
-    "distillation/dm.py": {"distill dm"},
-    "distillation/random.py": {"distill random"},
-    "distillation/synthetic.py": {"distill dm", "distill random"},
-    "data/sources/digits.py": {"prepare"},
-    "data/sources/parquet.py": {"prepare parquet"},
-    "training.py": EVALUATIONS | {"teacher"},
-    "stages/evaluate.py": EVALUATIONS,
-    "specs/evaluation.py": EVALUATIONS | DRAWN | {"collect"},
-    "specs/synthetic.py": {"distill dm", "distill random", "collect"} | DRAWN,
-    "stages/distill.py": {"distill dm", "distill random"},
-    "stages/train_teacher.py": {"teacher"},
-    "stages/extract_features.py": {"features"},
-    "stages/collect.py": {"collect"},
-    "results/figure3.py": {"figure3"},
-    "results/figure4.py": {"figure4"},
-    "config.py": DRAWN | {"collect"},
-    "grid.py": DRAWN | {"collect"},
-    "data/pictures.py": {"contact sheet"},
-    "cli.py": set(),
-    "stages/code.py": set(),
-    "files.py": set(STAGES),
+    ("networks/vgg.py", "build"): FAMILIES["vgg"],
+    ("networks/resnet.py", "build"): FAMILIES["resnet"],
+    ("networks/torchvision_models.py", "build"): FAMILIES["torchvision_models"],
+    ("networks/convnet.py", "build"): WITH_CONVNET,
+    ("networks/names.py", "matching_teacher"): BUILDS | DRAWN | {"collect"},
+    ("objectives/elf.py", "loss"): {name for name in EVALUATIONS if name.endswith(" elf")},
+    ("objectives/kd.py", "loss"): {name for name in EVALUATIONS if name.endswith(" kd")},
+    ("distillation/dm.py", "distill"): {"distill dm", "distill dm selected"},
+    ("distillation/mtt.py", "distill"): {"distill mtt"},
+    ("distillation/random.py", "distill"): {"distill random"},
+    ("distillation/selection.py", "selection_for"): {"distill dm selected", "distill frepo selected"},
+    ("distillation/selection.py", "_by_frepo"): {"distill frepo selected"},
+    ("distillation/selection.py", "_by_evaluation"): {"distill dm selected"},
+    ("frepo_evaluation.py", "train"): {"distill frepo selected", "evaluate convnet frepo"},
+    ("artifacts/experts.py", "ExpertBuffer"): {"distill mtt"},
+    ("importing/using.py", "read_imported"): {"distill imported"},
+    ("stages/images_distilled.py", "images_distilled"): set(),
+    ("stages/images_seen.py", "images_trained"): set(),
+    ("data/sources/digits.py", "read"): {"prepare"},
+    ("data/sources/parquet.py", "read"): {"prepare parquet"},
+    ("training.py", "accuracy"): EVALUATIONS | {"teacher", "distill dm selected", "distill frepo selected"},
+    ("stages/evaluate.py", "main"): EVALUATIONS,
+    ("stages/train_teacher.py", "main"): {"teacher"},
+    ("stages/train_teacher.py", "main_keep"): {"teacher"},
+    ("stages/extract_features.py", "main"): {"features"},
+    ("stages/collect.py", "main"): {"collect"},
+    ("stages/collect.py", "rows_of"): {"collect"},
+    ("stages/results_so_far.py", "results_so_far"): set(),
+    ("results/figure3.py", "render"): {"figure3"},
+    ("results/figure4.py", "render"): {"figure4"},
+    ("results/plotting.py", "render"): {"figure3", "figure4"},
+    ("grid.py", "Grid"): DRAWN | {"collect"},
+    ("data/pictures.py", "contact_sheet"): {"contact sheet"},
+    ("cli.py", "main"): set(),
+    ("stages/code.py", "evaluate_code"): set(),
+    ("errors.py", "ElfError"): set(STAGES),
 }
 
 
-@pytest.mark.parametrize("file", REACH)
-def test_an_edit_reaches_exactly_what_uses_the_file(pristine, file):
-    assert stale_after(pristine, file, one_statement_more) == REACH[file]
+@pytest.mark.parametrize("what", REACH, ids=":".join)
+def test_an_edit_reaches_exactly_what_uses_the_definition(package, before, what):
+    file, name = what
+    assert stale_after(package, before, file, inside(name)) == REACH[what]
 
 
-def test_training_is_reached_from_every_evaluation_but_no_plot(pristine):
-    stale = stale_after(pristine, "results/plotting.py", one_statement_more)
-    assert not stale & (EVALUATIONS | {"teacher", "features", "distill dm", "prepare", "collect"})
-    assert {"figure3", "figure4"} <= stale
+def test_a_definition_that_nobody_uses_makes_nothing_stale(package, before):
+    def added(text: str) -> str:
+        return text + "\n\ndef added_by_a_test():\n    return 1\n\n\nADDED_BY_A_TEST = added_by_a_test\n"
+
+    stages = ("distill dm", "evaluate vgg elf", "collect")
+    for file in ("training.py", "networks/names.py", "specs/evaluation.py", "objectives/elf.py", "stages/job.py"):
+        assert stale_after(package, before, file, added, stages) == set()
+
+
+def test_a_module_that_does_more_than_define_counts_whole(package, before):
+    def doing(text: str) -> str:
+        return text + "\ntorch.set_float32_matmul_precision('high')\n"
+
+    # Whoever imports it: also sets that build no network, because other sets of the same command do.
+    importing = EVALUATIONS | DISTILLATIONS | {"expert", "teacher", "features"}
+    assert stale_after(package, before, "networks/building.py", doing) == importing
 
 
 def rewritten(text: str) -> str:
@@ -144,143 +215,442 @@ def rewritten(text: str) -> str:
 @pytest.mark.parametrize(
     "file", ["networks/vgg.py", "training.py", "objectives/elf.py", "files.py", "specs/evaluation.py"]
 )
-def test_comments_docstrings_and_layout_change_nothing(pristine, file):
-    assert rewritten((pristine[0] / file).read_text()) != (pristine[0] / file).read_text()
-    assert stale_after(pristine, file, rewritten) == set()
+def test_comments_docstrings_and_layout_change_nothing(package, before, file):
+    assert stale_after(package, before, file, rewritten) == set()
 
 
-def constants_of(file: Path) -> list[ast.Constant]:
-    return [
-        node
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.col_offset
-    ]
+# Moving, renaming, splitting.
 
 
-@settings(max_examples=10)
-@given(st.data())
-def test_every_number_counts(pristine, data):
-    file = data.draw(st.sampled_from(["networks/vgg.py", "networks/resnet.py", "training.py", "objectives/elf.py"]))
-    constant = data.draw(st.sampled_from(constants_of(pristine[0] / file)))
-
-    def edit(text: str) -> str:
-        lines = text.splitlines(keepends=True)
-        line = lines[constant.lineno - 1].encode()
-        start, end = constant.col_offset, constant.end_col_offset
-        lines[constant.lineno - 1] = (line[:start] + b" 12345 " + line[end:]).decode()
-        return "".join(lines)
-
-    assert stale_after(pristine, file, edit) == REACH[file]
+@pytest.fixture
+def movable(tmp_path, monkeypatch):
+    """Another copy, in which modules are moved."""
+    copy = tmp_path / "elf"
+    shutil.copytree(PROJECT / "elf", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "PACKAGE", copy)
+    yield copy
+    forget()
 
 
-def package_of(folder: Path, files: dict[str, str]) -> Path:
-    package = folder / "elf"
-    for name, text in {"__init__.py": "", **files}.items():
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text(text, encoding="utf-8")
-    return package
+def rename(package: Path, old: str, new: str) -> None:
+    """Move a module, and name it anew where it is imported; its names in code that uses it stay."""
+    source, target = (package.parent / f"{name.replace('.', '/')}.py" for name in (old, new))
+    target.parent.mkdir(exist_ok=True)
+    (target.parent / "__init__.py").touch()
+    source.rename(target)
+    (old_base, _, old_name), (new_base, _, new_name) = old.rpartition("."), new.rpartition(".")
+    for file in package.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        text = re.sub(rf"^from {re.escape(old)} import", f"from {new} import", text, flags=re.MULTILINE)
+        one = rf"^from {re.escape(old_base)} import {old_name}(?: as (\w+))?$"
+        text = re.sub(
+            one, lambda m: f"from {new_base} import {new_name} as {m[1] or old_name}", text, flags=re.MULTILINE
+        )
+        several = re.search(rf"^from {re.escape(old_base)} import (.*, )?{old_name}(, .*)?$", text, flags=re.MULTILINE)
+        if several:
+            others = ", ".join(name for name in re.split(", ", several[0].partition("import ")[2]) if name != old_name)
+            new_lines = f"from {old_base} import {others}\nfrom {new_base} import {new_name} as {old_name}"
+            text = text.replace(several[0], new_lines)
+        file.write_text(text, encoding="utf-8")
 
 
-PACKAGE = {
-    "a/__init__.py": "from . import sibling\n",
-    "a/sibling.py": "import numpy, elf_other\n",
-    "a/inner/__init__.py": "",
-    "a/inner/deep.py": "from ..cousin import something\nfrom .near import *\nfrom ... import top\n",
-    "a/inner/near.py": "",
-    "a/cousin.py": "def something():\n    from elf.lazy import x\n",
-    "lazy.py": "if __name__ == '__main__':\n    import elf.hidden as h\n",
-    "hidden.py": "",
-    "top.py": "",
-    "unrelated.py": "import elf.a.inner.deep\n",
+def split(package: Path, file: str, name: str, new: str) -> None:
+    """Move one function with all imports of its module into a module of its own, and import it from there."""
+    path = package / file
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    (node,) = (n for n in tree.body if getattr(n, "name", None) == name)
+    lines = text.splitlines(keepends=True)
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
+    own = "".join(lines[first : node.end_lineno])
+    words = set(re.findall(r"\w+", own))
+    imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    for statement in imports:
+        statement.names = [a for a in statement.names if (a.asname or a.name.partition(".")[0]) in words]
+    others = [n for n in tree.body if getattr(n, "name", None) in words and n is not node]
+    others += [n for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id in words]
+    here = "elf." + file.removesuffix(".py").replace("/", ".")
+    bound = ", ".join(n.name if hasattr(n, "name") else n.targets[0].id for n in others)
+    head = [ast.unparse(statement) for statement in imports if statement.names]
+    head += [f"from {here} import {bound}"] if others else []
+    (package.parent / f"{new.replace('.', '/')}.py").write_text("\n".join([*head, "\n", own]), encoding="utf-8")
+    del lines[first : node.end_lineno]
+    after = next(n for n in reversed(tree.body) if isinstance(n, ast.Import | ast.ImportFrom))
+    lines.insert(after.end_lineno, f"from {new} import {name}\n")
+    path.write_text("".join(lines), encoding="utf-8")
+    # As a linter does it: an import that is not used may be there for what it does.
+    rewritten = ast.parse("".join(lines))
+    used = {n.id for n in ast.walk(rewritten) if isinstance(n, ast.Name)}
+    for statement in [n for n in rewritten.body if isinstance(n, ast.Import | ast.ImportFrom)]:
+        statement.names = [a for a in statement.names if {a.asname, a.name.partition(".")[0]} & {*used, name}]
+        if not statement.names:
+            rewritten.body.remove(statement)
+    path.write_text(ast.unparse(rewritten), encoding="utf-8")
+
+
+def test_moved_and_renamed_modules_make_nothing_stale(movable):
+    before = digests()
+    rename(movable, "elf.adam", "elf.ground.optimiser")
+    rename(movable, "elf.device", "elf.ground.machine")
+    rename(movable, "elf.training", "elf.ground.protocol")
+    rename(movable, "elf.seed_batched", "elf.seeds_at_once")
+    rename(movable, "elf.files", "elf.ground.writing")
+    rename(movable, "elf.specs.training", "elf.specs.recipes")
+    rename(movable, "elf.results.statistics", "elf.numbers.statistics")
+    assert digests() == before
+
+
+def test_split_modules_make_nothing_stale(movable):
+    before = digests()
+    split(movable, "training.py", "accuracy", "elf.testing")
+    split(movable, "networks/names.py", "matching_teacher", "elf.networks.matching")
+    split(movable, "results/statistics.py", "summarise_seeds", "elf.results.seeds")
+    split(movable, "stages/job.py", "parse_spec", "elf.stages.specifications")
+    assert digests() == before
+    assert (movable / "testing.py").is_file()
+
+
+def test_a_moved_module_is_followed(movable):
+    """The other way round: after the move, edits of it still count."""
+    rename(movable, "elf.training", "elf.protocol")
+    before = digests(["teacher", "distill dm", "collect"])
+    stale = stale_after(movable, before, "protocol.py", inside("train"), before)
+    assert stale == {"teacher"}
+
+
+# Random edits.
+
+SAMPLED = ("distill mtt", "evaluate vgg elf", "teacher")
+
+
+def edits_of(text: str, name: str):
+    """Return spans of a definition that may be replaced, with what to put there."""
+    spans = []
+    (node,) = (n for n in ast.parse(text).body if name in ([getattr(n, "name", None), *assigned(n)]))
+    docs = {id(n.value) for n in ast.walk(node) if isinstance(n, ast.Expr)}
+    in_strings = {id(c) for n in ast.walk(node) if isinstance(n, ast.JoinedStr) for c in ast.walk(n)}
+    for part in ast.walk(node):
+        if id(part) in docs | in_strings:
+            continue
+        if isinstance(part, ast.Constant) and isinstance(part.value, int | float | str):
+            spans.append((part, " 12345 " if not isinstance(part.value, str) else " 'another text' "))
+        elif isinstance(part, ast.Return) and part.value is not None:
+            spans.append((part.value, " (12345) "))
+        elif isinstance(part, ast.Compare):
+            spans.append((part, " (1 < 2) "))
+    return spans
+
+
+def assigned(node: ast.AST) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def replaced(text: str, node: ast.AST, new: str) -> str:
+    lines = [line.encode() for line in text.splitlines(keepends=True)]
+    end = lines[node.end_lineno - 1][node.end_col_offset :]
+    head = lines[node.lineno - 1][: node.col_offset]
+    lines[node.lineno - 1 : node.end_lineno] = [head + new.encode() + end]
+    return b"".join(lines).decode()
+
+
+def unused(text: str) -> set[str]:
+    """Return imported names that are not used: such a module counts whole, because it may be imported for an effect."""
+    tree = ast.parse(text)
+    imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    names = {a.asname or a.name.partition(".")[0] for statement in imports for a in statement.names}
+    return names - {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+
+
+def test_a_hundred_random_edits_make_stale_what_reaches_them(package, before):
+    """What a stage reaches is taken from the pristine code; that it is all that runs, another test sees."""
+    chosen = random.Random(0)
+    reach = {}
+    for name in SAMPLED:
+        forget()
+        asked = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(code, "fingerprint", lambda *roots, without=(), a=asked: a.append((roots, without)))
+            STAGES[name]()
+        ((roots, without),) = asked
+        reach[name] = {t for t in reached(*roots, without=without).texts if t.name}
+    every = sorted(set().union(*reach.values()), key=lambda t: (t.module, t.name))
+    done = 0
+    while done < 100:
+        target = chosen.choice(every)
+        path = package.parent / f"{target.module.replace('.', '/')}.py"
+        file = path.relative_to(package).as_posix()
+        spans = edits_of(path.read_text(encoding="utf-8"), target.name) if path.is_file() else []
+        if not spans:
+            continue
+        span = chosen.choice(spans)
+        edit = partial(replaced, node=span[0], new=span[1])
+        if unused(edit(path.read_text(encoding="utf-8"))):
+            continue
+        stale = stale_after(package, before, file, edit, SAMPLED)
+        assert stale == {name for name in SAMPLED if target in reach[name]}, (target, ast.unparse(span[0]))
+        done += 1
+
+
+# Small packages: what has to count, and what has not.
+
+FILES = {
+    "__init__.py": "",
+    "stage.py": """\
+from elf import tools as t
+from elf.base import Base, mark
+from elf.choice import chosen
+from elf.plain import constant, other as renamed
+from elf.package import given
+import numpy as np
+
+DEFAULT = t.limit()
+
+
+@mark
+def main(size=DEFAULT, *, often: "Alias" = 3):
+    return [helper(np.abs(given(one)), renamed) for one in range(size)], chosen, Child().run(), constant
+
+
+def helper(value, function=constant):
+    return function(value) + t.used(value)
+
+
+class Child(Base):
+    rate = constant
+
+    def run(self):
+        from elf.late import late
+
+        return late(self)
+
+
+Alias = int
+unused = 5
+""",
+    "tools.py": "import math\n\n\ndef used(value):\n    return math.sin(value)\n\n\ndef limit():\n    return 4\n\n\ndef idle():\n    return 1\n",
+    "base.py": "from abc import ABC\n\n\nclass Base(ABC):\n    start = 1\n\n\ndef mark(function):\n    return function\n",
+    "choice.py": "try:\n    from fast import chosen\nexcept ImportError:\n    from elf.slow import chosen\n",
+    "slow.py": "def chosen():\n    return 1\n",
+    "plain.py": "constant = 7\n\n\ndef other(value):\n    return value\n",
+    "package/__init__.py": "from elf.package.one import given\n",
+    "package/one.py": "def given(value):\n    return value\n",
+    "package/two.py": "def given(value):\n    return value + 0\n",
+    "late.py": "def late(value):\n    return ping(value)\n\n\ndef ping(n):\n    return pong(n) if n else 0\n\n\ndef pong(n):\n    return ping(n - 1)\n",
+}
+# File, what stands there, what is put there instead: each changes what a call of ``main`` may do.
+COUNTS = {
+    "a default": ("stage.py", "*, often", "*, more=1, often"),
+    "a default that is a name": ("stage.py", "size=DEFAULT", "size=unused"),
+    "a decorator": ("stage.py", "@mark\n", ""),
+    "what a decorator does": ("base.py", "return function", "return lambda *a: 0"),
+    "a base class": ("stage.py", "class Child(Base)", "class Child"),
+    "what a base class holds": ("base.py", "start = 1", "start = 2"),
+    "its base class": ("base.py", "from abc import ABC", "from enum import Enum as ABC"),
+    "a constant": ("plain.py", "constant = 7", "constant = 8"),
+    "a constant that is computed": ("tools.py", "return 4", "return 5"),
+    "a swapped import of the same signature": ("tools.py", "import math", "import cmath as math"),
+    "a swapped library": ("stage.py", "import numpy as np", "import torch as np"),
+    "an import of a helper of the same name": ("stage.py", "from elf.package import", "from elf.package.two import"),
+    "a re-export": ("package/__init__.py", "package.one", "package.two"),
+    "two names swapped": (
+        "stage.py",
+        "import constant, other as renamed",
+        "import constant as renamed, other as constant",
+    ),
+    "an import inside": ("stage.py", "from elf.late import late", "from elf.slow import chosen as late"),
+    "what a string annotation names": ("stage.py", "Alias = int", "Alias = float"),
+    "the other way of a choice": ("slow.py", "return 1", "return 2"),
+    "a library in a choice": ("choice.py", "from fast", "from faster"),
+    "one of two that call each other": ("late.py", "n - 1", "n - 2"),
+    "who is called by whom": ("late.py", "return ping(value)", "return pong(value)"),
+    "a call at the top": ("tools.py", "import math\n", "import math\nmath.seed(1)\n"),
+    "a call at the top of a module whose definitions are not used": ("package/__init__.py", "from", "print()\nfrom"),
+    "a call in an assignment to a name that nobody uses": (
+        "tools.py",
+        "import math\n",
+        "import math\n_ = math.modf.set()\nx = call()\n",
+    ),
+    "an assignment to another module": (
+        "tools.py",
+        "import math\n",
+        "import math\nfrom elf import plain\nplain.constant = 1\n",
+    ),
+    "a patched function": ("stage.py", "unused = 5", "t.used = max"),
+    "a registering decorator": ("tools.py", "def idle", "@register\ndef idle"),
+    "an import for what it does": ("tools.py", "import math\n", "import math\nimport effects\n"),
+    "a name that is bound again": ("plain.py", "constant = 7\n", "constant = 7\nconstant = 8\n"),
+    "a deleted name": ("plain.py", "constant = 7\n", "constant = 7\ndel other\n"),
+    "a loop at the top": ("plain.py", "constant = 7\n", "constant = 7\nfor other in ():\n    pass\n"),
+    "a shadowed name": ("stage.py", "for one in range(size)", "for renamed in range(size) for one in [renamed]"),
+    "annotations that are not evaluated": (
+        "stage.py",
+        "from elf import tools",
+        "from __future__ import annotations\nfrom elf import tools",
+    ),
+    "a base that acts on those derived from it": (
+        "base.py",
+        "start = 1",
+        "start = 1\n\n    def __init_subclass__(cls):\n        cls.x = 1",
+    ),
+    "a builtin that is covered": ("stage.py", "unused = 5", "range = list"),
+    "a module that answers for names": (
+        "tools.py",
+        "def idle",
+        "def __getattr__(name):\n    return 1\n\n\nused = None\n\n\ndef idle",
+    ),
+}
+COUNTS_NOT = {
+    "what nobody uses": ("stage.py", "unused = 5", "unused = 6"),
+    "a function that nobody calls": ("tools.py", "return 1", "return 2"),
+    "a comment": ("stage.py", "unused = 5", "unused = 5  # why"),
+    "a docstring": ("tools.py", "    return math", "    'Text.'\n    return math"),
+    "the style of an import": (
+        "stage.py",
+        "from elf.plain import constant, other as renamed",
+        "from elf.plain import constant\nfrom elf.plain import other as renamed",
+    ),
+    "how a module is called here": ("stage.py", None, None),
+    "a logger": ("tools.py", "import math\n", "import logging\nimport math\n\nlog = logging.getLogger(__name__)\n"),
+    "a class of fields": (
+        "tools.py",
+        "import math\n",
+        "import math\nfrom dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Entry:\n    name: str\n\n\nTABLE = {'a': Entry('a')}\n\n",
+    ),
+    "imports for type checkers": (
+        "plain.py",
+        "constant = 7",
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from elf.unseen import x\n\nconstant = 7",
+    ),
 }
 
 
-def test_imports_are_followed_wherever_they_stand(tmp_path):
-    package = package_of(tmp_path, PACKAGE)
-    found = set(json.loads(fingerprint("elf.a.inner.deep", package=package)))
-    assert found == {
-        "elf",
-        "elf.a",
-        "elf.a.sibling",
-        "elf.a.inner",
-        "elf.a.inner.deep",
-        "elf.a.inner.near",
-        "elf.a.cousin",
-        "elf.lazy",
-        "elf.hidden",
-        "elf.top",
+def code_of(folder: Path, files: dict[str, str], *roots: str) -> str:
+    copy = folder / "elf"
+    shutil.rmtree(copy, ignore_errors=True)
+    for name, text in files.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text, encoding="utf-8")
+    forget()
+    return fingerprint(*roots, package=copy)
+
+
+def edited(file: str, old: str | None, new: str | None) -> dict[str, str]:
+    if old is None:
+        text = FILES[file].replace("tools as t", "tools").replace(" t.", " tools.")
+    else:
+        assert FILES[file].count(old) >= 1
+        text = FILES[file].replace(old, new, 1)
+    ast.parse(text)
+    return FILES | {file: text}
+
+
+@pytest.mark.parametrize("edit", COUNTS)
+def test_what_may_change_a_result_counts(tmp_path, edit):
+    assert code_of(tmp_path, edited(*COUNTS[edit]), "elf.stage:main") != code_of(tmp_path, FILES, "elf.stage:main")
+
+
+@pytest.mark.parametrize("edit", COUNTS_NOT)
+def test_what_cannot_change_a_result_does_not_count(tmp_path, edit):
+    assert code_of(tmp_path, edited(*COUNTS_NOT[edit]), "elf.stage:main") == code_of(tmp_path, FILES, "elf.stage:main")
+
+
+def test_two_functions_of_one_name_that_are_swapped_count(tmp_path):
+    """Everything that is reached stays the same; only who calls whom changes."""
+    files = {
+        "__init__.py": "",
+        "a.py": "def go():\n    return 1\n",
+        "b.py": "def go():\n    return 2\n",
+        "first.py": "from elf.a import go\n\n\ndef first():\n    return go()\n",
+        "second.py": "from elf.b import go\n\n\ndef second():\n    return go()\n",
+        "stage.py": "from elf.first import first\nfrom elf.second import second\n\n\ndef main():\n    return first() - second()\n",
     }
-    assert set(json.loads(fingerprint("elf.unrelated", package=package))) == found | {"elf.unrelated"}
+    swapped = files | {
+        "first.py": files["first.py"].replace("elf.a", "elf.b"),
+        "second.py": files["second.py"].replace("elf.b", "elf.a"),
+    }
+    one, other = (json.loads(code_of(tmp_path, some, "elf.stage:main")) for some in (files, swapped))
+    assert changed(one, other) == (module.WIRING,)
 
 
-def test_imports_in_a_circle_end(tmp_path):
-    package = package_of(tmp_path, {"a.py": "from elf import b\n", "b.py": "import elf.a\n"})
-    assert set(json.loads(fingerprint("elf.a", package=package))) == {"elf", "elf.a", "elf.b"}
+def test_a_name_that_is_also_bound_inside_counts_both_ways(tmp_path):
+    text = "from elf.a import f\nfrom elf.a import f as g\n\n\ndef main(f):\n    return {}\n"
+    files = {"__init__.py": "", "a.py": "def f(x):\n    return x\n"}
+    one, other = (code_of(tmp_path, files | {"s.py": text.format(what)}, "elf.s:main") for what in ("f(g)", "g(f)"))
+    assert one != other
 
 
-def test_order_of_roots_does_not_matter_and_the_text_is_canonical():
-    one, other = (
-        fingerprint("elf.objectives.elf", "elf.networks.vgg"),
-        fingerprint("elf.networks.vgg", "elf.objectives.elf"),
-    )
-    assert one == other == json.dumps(json.loads(one), sort_keys=True, separators=(",", ":"))
+def test_order_counts_where_statements_act(tmp_path):
+    text = "from elf.a import step\n\nfirst = step()\nsecond = step()\n\n\ndef main():\n    return first, second\n"
+    other = text.replace("first = step()\nsecond = step()", "second = step()\nfirst = step()")
+    files = {
+        "__init__.py": "",
+        "a.py": "from itertools import count\n\nnumbers = count()\n\n\ndef step():\n    return next(numbers)\n",
+    }
+    one, two = (code_of(tmp_path, files | {"s.py": some}, "elf.s:main") for some in (text, other))
+    assert one != two
 
 
-def test_the_same_text_under_two_names_has_one_digest(tmp_path):
-    package = package_of(tmp_path, {"a.py": "x = 1\n", "b.py": "x = 1\n", "c.py": "x = 2\n"})
-    found = json.loads(fingerprint("elf.a", "elf.b", "elf.c", package=package))
-    assert found["elf.a"] == found["elf.b"] != found["elf.c"]
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "import importlib\n\n\ndef main(name):\n    return importlib.import_module(name)\n",
+            "importlib.import_module",
+        ),
+        (
+            "from importlib import import_module as get\n\n\ndef main():\n    return get('elf.a')\n",
+            "importlib.import_module",
+        ),
+        ("import sys\n\n\ndef main():\n    return sys.modules['elf.a'].x\n", "sys.modules"),
+        ("def main():\n    return __import__('elf.a')\n", "__import__"),
+        ("def main():\n    return eval('1')\n", "eval"),
+        ("def main(base):\n    return base.__subclasses__()\n", "__subclasses__"),
+        ("from elf.a import *\n\n\ndef main():\n    return x\n", "import \\*"),
+        ("def main():\n    import elf.a\n    return elf.a.x\n", "from ... import"),
+    ],
+)
+def test_code_that_is_found_by_other_ways_than_names_is_refused(tmp_path, statement, message):
+    with pytest.raises(ElfError, match=message):
+        code_of(tmp_path, {"__init__.py": "", "a.py": "x = 1\n", "s.py": statement}, "elf.s:main")
 
 
-def test_a_body_of_docstrings_alone_is_empty(tmp_path):
-    def digest_of(text):
-        return json.loads(fingerprint("elf.a", package=package_of(tmp_path, {"a.py": text})))["elf.a"]
+@pytest.mark.parametrize(
+    "use",
+    ["getattr(tools, name)", "vars(tools)[name]", "call(tools)", "[tools]", "globals()[name]"],
+)
+def test_a_module_that_is_used_as_a_value_counts_whole(tmp_path, use):
+    files = {"__init__.py": "", "s.py": f"from elf import tools\n\nidle = 1\n\n\ndef main(name):\n    return {use}\n"}
+    one, other = (code_of(tmp_path, files | {"tools.py": f"idle = {n}\n"}, "elf.s:main") for n in (1, 2))
+    assert one != other
 
-    assert digest_of("def f():\n    '''Text.'''\n") == digest_of("def f():\n    pass\n")
-    assert digest_of("def f():\n    return 1\n") != digest_of("def f():\n    pass\n")
-    assert digest_of("f = 'text'\n") != digest_of("f = 'other'\n")
 
-
-def test_an_absent_module_is_named():
+def test_absent_modules_and_definitions_are_named(tmp_path):
     with pytest.raises(ElfError, match=r"there is no module elf\.distillation\.nothing"):
         fingerprint("elf.distillation.nothing")
+    with pytest.raises(ElfError, match="defines no nothing"):
+        fingerprint("elf.training:nothing")
+    with pytest.raises(ElfError, match=r"s\.py, line 1: is no Python"):
+        code_of(tmp_path, {"__init__.py": "", "s.py": "def main(:\n"}, "elf.s:main")
 
 
-def test_every_import_of_the_project_is_found():
-    """Compared with what Python itself imports for a stage."""
-    code = (
-        "import json, sys, elf.stages.evaluate; print(json.dumps([m for m in sys.modules if m.split('.')[0] == 'elf']))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
-    imported = set(json.loads(done.stdout))
-    assert imported - set(module.PLANNING) <= set(json.loads(fingerprint("elf.stages.evaluate"))) | planned_only()
+def test_no_module_is_named_and_the_text_is_canonical(package):
+    forget()
+    text = code.evaluate_code(Spec(network=CONVNET, objective=Spec(name="elf")))
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert "elf." not in text and "__init__" not in text
+    assert re.fullmatch("[0-9a-f]{16}", code_id(text))
 
 
-def planned_only() -> set[str]:
-    """Modules that the modules that plan reach."""
-    names = [imported for name in module.PLANNING for imported in module._read(name, module.PACKAGE)[1]]
-    return set(json.loads(fingerprint(*(name for name in names if name not in module.PLANNING))))
-
-
-def test_planning_never_loads_pytorch():
-    """Snakemake reads the configuration, the grid and the fingerprints for every command, and for every job again."""
-    code = """\
-import sys
-from pathlib import Path
-import elf.cli, elf.config, elf.config_reading, elf.fingerprint, elf.grid, elf.stages.code, elf.stages.plan
-import elf.results.figure3, elf.results.figure4, elf.results.report.pages, elf.results.summary, elf.results.tables
-from elf.stages import code
-grid = elf.stages.plan.make_plan(Path("config"), "smoke", Path("results")).grid
-made = [
-    *map(code.prepare_dataset_code, grid.datasets.values()),
-    *map(code.distill_code, grid.synthetic_sets.values()),
-    *map(code.train_teacher_code, grid.teachers.values()),
-    *map(code.extract_features_code, grid.features.values()),
-    *map(code.evaluate_code, grid.evaluations.values()),
-]
-print(len(made), *sorted({"torch", "torchvision", "safetensors.torch"} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
-    count, *heavy = done.stdout.split()
-    assert int(count) > 0
-    assert heavy == []
+def test_every_import_by_a_computed_name_is_declared():
+    """And no literal name is imported so, which would only hide it."""
+    found = set()
+    for file in (PROJECT / "elf").rglob("*.py"):
+        name = ".".join(file.relative_to(PROJECT).with_suffix("").parts)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            for call in (n for n in ast.walk(node) if isinstance(n, ast.Call)):
+                if "import_module" in ast.unparse(call.func):
+                    assert not isinstance(call.args[0], ast.Constant), (name, ast.unparse(call))
+                    found.add(f"{name}:{node.name}")
+    # The command line finds its commands so; it is part of no result.
+    assert found == {*module.BY_NAME, "elf.cli:main"}

@@ -14,6 +14,7 @@ from conftest import PROJECT
 from elf.artifacts.manifest import read_manifest
 from elf.cli import main
 from elf.config_reading import load_settings
+from elf.fingerprint import code_id
 from elf.specs.dataset import DatasetSpec
 from elf.specs.expert import ExpertRecipe, ExpertSpec
 from elf.specs.synthetic import SyntheticSpec
@@ -95,7 +96,7 @@ def distillation(settings, inputs: Path, result: Path, name: str) -> Job:
     unknown = set(changes) - set(values(settings, method))
     assert not unknown, unknown
     spec = SyntheticSpec(dataset="digits", method=method, module=method, network=network, ipc=1, seed=0, recipe=recipe)
-    told = ["--settings", spec.canonical(), "--code", code.distill_code(spec), "--device", "cpu"]
+    told = ["--settings", spec.canonical(), "--code", code_id(code.distill_code(spec)), "--device", "cpu"]
     experts = [f"{inputs}/expert{index}.safetensors" for index in range(EXPERTS)] if "experts" in recipe else []
     files = ["--dataset", f"{inputs}/dataset.safetensors", "--images", str(result), "--experts", *experts]
     return Job(["distill", *told, *files], result)
@@ -108,7 +109,7 @@ def expert(settings, inputs: Path, result: Path, index: int, epochs: int = 3) ->
     )
     if epochs > 3:
         spec = spec.model_copy(update={"epochs": (0, 1, epochs // 2, epochs)})
-    told = ["--settings", spec.canonical(), "--code", code.train_expert_code(spec), "--device", "cpu"]
+    told = ["--settings", spec.canonical(), "--code", code_id(code.train_expert_code(spec)), "--device", "cpu"]
     files = ["--dataset", f"{inputs}/dataset.safetensors", "--expert", str(result)]
     return Job(["train-expert", *told, *files], result)
 
@@ -116,7 +117,7 @@ def expert(settings, inputs: Path, result: Path, index: int, epochs: int = 3) ->
 def teacher(settings, inputs: Path, result: Path) -> Job:
     recipe = TrainingRecipe(**values(settings, "teacher") | {"epochs": 40, "batch_size": 20})
     spec = TeacherSpec(dataset="digits", network=NETWORK, seed=0, recipe=recipe)
-    told = ["--settings", spec.canonical(), "--code", code.train_teacher_code(spec), "--device", "cpu"]
+    told = ["--settings", spec.canonical(), "--code", code_id(code.train_teacher_code(spec)), "--device", "cpu"]
     files = ["--dataset", f"{inputs}/dataset.safetensors", "--training", str(result), "--epochs", "0", "15", "40"]
     return Job(["train-teacher", *told, *files], result)
 

@@ -1,5 +1,6 @@
 """After an edit exactly that is stale which the edit can change: whole sets of planned jobs, written down here."""
 
+import ast
 import os
 import time
 
@@ -136,9 +137,18 @@ EVERYTHING = (
 )
 
 
-def code(module):
-    """An edit that changes what a module defines."""
-    return lambda workflow: workflow.append(module, "\nADDED_BY_A_TEST = 1\n")
+def code(module, name):
+    """An edit inside a function: one statement more."""
+
+    def change(workflow):
+        path = workflow.folder / module
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        (node,) = (n for n in ast.parse("".join(lines)).body if getattr(n, "name", None) == name)
+        last = node.body[-1]
+        lines.insert(last.lineno - 1, " " * last.col_offset + "ADDED_BY_A_TEST = 1\n")
+        path.write_text("".join(lines), encoding="utf-8")
+
+    return change
 
 
 def text(file, old, new):
@@ -158,45 +168,48 @@ def drawn(experiment):
 
 # Edit, what it is done to, the jobs that become stale.
 EDITS = {
-    "the plot of one figure": (code("elf/results/figure4.py"), FIGURE4 | REPORT),
-    "what all plots share": (code("elf/results/plotting.py"), FIGURE3 | FIGURE4 | REPORT),
-    "the contact sheet": (code("elf/data/pictures.py"), contact_sheets(DM, RANDOM, *OTHERS) | REPORT),
-    "the statistics": (code("elf/results/statistics.py"), TABLE1 | TABLE5 | FIGURE3 | FIGURE4 | VERDICTS | REPORT),
-    "the DM module": (code("elf/distillation/dm.py"), AFTER_DM),
-    "the DSA module": (code("elf/distillation/dsa.py"), after_other(DSA)),
-    "the MTT module": (code("elf/distillation/mtt.py"), after_other(MTT)),
-    "the TESLA module": (code("elf/distillation/tesla.py"), after_other(TESLA)),
-    "the FrePo module": (code("elf/distillation/frepo.py"), after_other(FREPO)),
-    "a coreset": (code("elf/distillation/herding.py"), after_other(HERDING)),
-    "what trains experts": (code("elf/stages/train_expert.py"), AFTER_EXPERTS),
-    "the selection, which no set uses": (code("elf/distillation/selection.py"), set()),
-    "the ELF objective": (code("elf/objectives/elf.py"), evaluate(WITH_ELF) | OF_ELF),
-    "the kd objective": (code("elf/objectives/kd.py"), evaluate({(DM, CONVNET_BN, KD)}) | results("table05")),
+    "the plot of one figure": (code("elf/results/figure4.py", "render"), FIGURE4 | REPORT),
+    "what all plots share": (code("elf/results/plotting.py", "render"), FIGURE3 | FIGURE4 | REPORT),
+    "the contact sheet": (code("elf/data/pictures.py", "contact_sheet"), contact_sheets(DM, RANDOM, *OTHERS) | REPORT),
+    "the statistics": (
+        code("elf/results/statistics.py", "summarise_seeds"),
+        TABLE1 | TABLE5 | FIGURE3 | FIGURE4 | VERDICTS | REPORT,
+    ),
+    "the DM module": (code("elf/distillation/dm.py", "distill"), AFTER_DM),
+    "the DSA module": (code("elf/distillation/dsa.py", "distill"), after_other(DSA)),
+    "the MTT module": (code("elf/distillation/mtt.py", "distill"), after_other(MTT)),
+    "the TESLA module": (code("elf/distillation/tesla.py", "distill"), after_other(TESLA)),
+    "the FrePo module": (code("elf/distillation/frepo.py", "distill"), after_other(FREPO)),
+    "a coreset": (code("elf/distillation/herding.py", "distill"), after_other(HERDING)),
+    "what trains experts": (code("elf/stages/train_expert.py", "main"), AFTER_EXPERTS),
+    "the selection, which no set uses": (code("elf/distillation/selection.py", "selection_for"), set()),
+    "the ELF objective": (code("elf/objectives/elf.py", "loss"), evaluate(WITH_ELF) | OF_ELF),
+    "the kd objective": (code("elf/objectives/kd.py", "loss"), evaluate({(DM, CONVNET_BN, KD)}) | results("table05")),
     "a family of evaluation networks": (
-        code("elf/networks/vgg.py"),
+        code("elf/networks/vgg.py", "build"),
         evaluate(ON_VGG) | train({(VGG, 3)}) | results("table05"),
     ),
     "the family that also distils and teaches": (
-        code("elf/networks/convnet.py"),
+        code("elf/networks/convnet.py", "build"),
         (AFTER_DM | AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(ON_CONVNET)) - train({(VGG, 3)}),
     ),
     "the training protocol": (
-        code("elf/training.py"),
+        code("elf/training.py", "train"),
         # DSA trains its networks with it.
         AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(EVALUATIONS),
     ),
     "the augmentation": (
-        code("elf/data/augmentation.py"),
+        code("elf/data/augmentation.py", "augment"),
         AFTER_DM | AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(EVALUATIONS),
     ),
-    "the source of the images": (code("elf/data/sources/digits.py"), EVERYTHING),
+    "the source of the images": (code("elf/data/sources/digits.py", "read"), EVERYTHING),
     "the learning rate of DM": (text("config/recipes/dm.yaml", "value: 1.0\n", "value: 2.0\n"), AFTER_DM),
     "the weight decay of evaluations": (
         text("config/recipes/evaluation.yaml", "value: 0.0005", "value: 0.001"),
         evaluate(e for e in EVALUATIONS if e[2] != FREPO_PROTOCOL) | ALL_RESULTS,
     ),
     "the protocol of FrePo": (
-        code("elf/frepo_evaluation.py"),
+        code("elf/frepo_evaluation.py", "train"),
         evaluate({(FREPO, CONVNET, FREPO_PROTOCOL)}) | results("table01"),
     ),
     "the learning rate of teachers": (
@@ -298,8 +311,22 @@ def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
     workflow.edit("elf/training.py", '"""Train a network in place', '"""Train the network in place')
     workflow.edit("elf/training.py", '"""The training protocol', '"""How to train: the training protocol')
     workflow.append("elf/objectives/elf.py", "\n\n# The end.\n")
-    for other in ("data/sources/parquet.py", "networks/torchvision_models.py", "cli.py", "stages/show.py"):
+    # A definition that nobody uses, also in modules that everybody does.
+    for other in (
+        "data/sources/parquet.py",
+        "networks/torchvision_models.py",
+        "cli.py",
+        "stages/show.py",
+        "training.py",
+    ):
         workflow.append(f"elf/{other}", "\nADDED_BY_A_TEST = 1\n")
+    code("elf/data/sources/parquet.py", "read")(workflow)
+    code("elf/stages/images_distilled.py", "images_distilled")(workflow)
+    # A module under another name.
+    (workflow.folder / "elf/adam.py").rename(workflow.folder / "elf/optimiser.py")
+    for file in workflow.folder.glob("elf/**/*.py"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("from elf import adam\n", "from elf import optimiser as adam\n"), encoding="utf-8")
     methods = "methods: [dm, dsa, mtt, tesla, frepo, random, herding, k-center, k-means]\n"
     experiments = "experiments: [table01, table05, figure3, figure4]\n"
     workflow.edit(SCALE_FILE, methods + experiments, "")

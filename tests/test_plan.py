@@ -184,8 +184,8 @@ def test_changed_code_is_named(folder):
     plan = plan_of(folder)
     job = jobs_of(plan)[SHARD]
     code = read_manifest(plan.folder / SHARD)["code"]
-    write(plan, job, code={module: digest for module, digest in code.items() if module != "elf.device"} | {"gone": "1"})
-    assert to_do(plan)[SHARD] == {CODE: ("elf.device", "gone")}
+    write(plan, job, code={name: digest for name, digest in code.items() if name != "accuracy"} | {"gone": "1"})
+    assert to_do(plan)[SHARD] == {CODE: ("accuracy", "gone")}
 
 
 def test_another_state_of_an_input_is_named(folder):

@@ -17,6 +17,7 @@ import pyarrow.parquet
 import safetensors
 
 from elf.errors import ElfError
+from elf.fingerprint import code_id
 from elf.specs.base import canonical_json
 
 MANIFEST = "elf_manifest"
@@ -47,7 +48,7 @@ def describe(kind: str, spec: Mapping, *, inputs: Mapping[str, Manifest], code: 
         "spec": dict(spec),
         "inputs": {role: {"kind": m["kind"], "id": m["id"]} for role, m in inputs.items()},
         "code": json.loads(code),
-        "code_id": hashlib.sha256(code.encode()).hexdigest()[:IDENTIFIER_LENGTH],
+        "code_id": code_id(code),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         "measured": dict(measured),
     }

@@ -3,17 +3,18 @@
 Off unless a recipe asks for it, because it costs more than the distillation.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from elf import frepo_evaluation
 from elf.distillation.loop import Selection
 from elf.distillation.synthetic import RealImages, SyntheticSet
 from elf.networks.building import build_network
 from elf.networks.names import parse
+from elf.objectives.frepo import loss as frepo_loss
 from elf.randomness import generator
 from elf.specs.training import FrepoRecipe, TrainingRecipe
 from elf.training import accuracy, train
@@ -113,13 +114,12 @@ def _by_frepo(
         batch_size=500,
         augmentation="flip_color_zoom_rotate_translate_cutout",
     )
-    # By name, so that the selections of other methods do not depend on it.
-    importlib.import_module("elf.frepo_evaluation").train(
+    frepo_evaluation.train(
         network,
         candidate.images,
         candidate.labels,
         recipe,
-        objective=importlib.import_module("elf.objectives.frepo").loss,
+        objective=frepo_loss,
         order_generator=streams["order"],
         augmentation_generator=streams["augmentation"],
     )

@@ -10,7 +10,7 @@ CAUSE_TEXTS = {
     "missing": "not made yet",
     "damaged": "damaged",
     "settings": "made with other settings",
-    "code": "made by other code: modules changed",
+    "code": "made by other code: changed",
     "input": "made from another state of",
     "gone": "no longer there, so that what was made from it cannot be made again",
     "follows": "waits for what is made again",

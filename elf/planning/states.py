@@ -15,7 +15,7 @@ from elf.artifacts.manifest import Manifest, read_manifest
 from elf.data.sources.layouts import source_state
 from elf.errors import ElfError
 from elf.finding_data import prepared_without_images
-from elf.fingerprint import PACKAGE
+from elf.fingerprint import PACKAGE, changed
 from elf.planning.jobs import Job, named, paths_of
 from elf.planning.records import Records
 from elf.specs import kinds
@@ -40,7 +40,7 @@ class Reason:
     cause : str
         One of ``CAUSES``.
     details : tuple of str
-        Settings or modules that changed, inputs that are others, or what is wrong with the file.
+        Settings or definitions that changed, inputs that are others, or what is wrong with the file.
     """
 
     cause: str
@@ -201,8 +201,8 @@ def _own(job: Job, results: Path, data_folder: Path, records: Records) -> tuple[
         return manifest, []
     if settings := list(_changed_settings(job, manifest, data_folder)):
         reasons.append(Reason(SETTINGS, tuple(settings)))
-    if modules := changed_modules(job, manifest):
-        reasons.append(Reason(CODE, modules))
+    if definitions := changed_definitions(job, manifest):
+        reasons.append(Reason(CODE, definitions))
     return manifest, reasons
 
 
@@ -232,15 +232,13 @@ def _differing(wanted: Mapping, made: Mapping, prefix: str = "") -> Iterator[str
             yield f"{prefix}{key}"
 
 
-def changed_modules(job: Job, manifest: Manifest) -> tuple[str, ...]:
-    """Return the modules that differ between the code that made a file and that of now."""
-    now = _modules(code_of(KINDS[job.kind], job.spec or job.name))
-    differing = set(now.items()) ^ set(manifest["code"].items())
-    return tuple(sorted({module for module, _ in differing}))
+def changed_definitions(job: Job, manifest: Manifest) -> tuple[str, ...]:
+    """Return the definitions that differ between the code that made a file and that of now."""
+    return changed(_digests(code_of(KINDS[job.kind], job.spec or job.name)), manifest["code"])
 
 
 @cache
-def _modules(text: str) -> dict[str, str]:
+def _digests(text: str) -> dict[str, str]:
     return json.loads(text)
 
 

@@ -29,9 +29,14 @@ class Kind:
     inputs, given : function of a specification to dict of str to str
         Files of any kind that it is made from, by role; and files from elsewhere, whose paths start where the workflow
         runs.
+    mains : tuple of str
+        What of the stage the commands call.
     named : function of a specification, or of the name of a table or figure, to list of str
-        Modules that its stage finds by name at run time (method, objective, network family, source of images), so that
-        an edit of one makes stale only what comes from it.
+        Definitions, as ``"module:name"``, that the stage finds by a name that it computes (method, objective, network
+        family, source of images), so that an edit of one makes stale only what comes from it.
+    without : function of the same to tuple of str
+        Definitions that the stage reaches and never calls for this specification, or calls only to tell people
+        something: they are no part of its code.
     path : function of a specification
         Its first file.
     manifest : str or None
@@ -57,7 +62,9 @@ class Kind:
     spec: type[Spec] | None = None
     inputs: Callable[[Any], Files] = lambda spec: {}
     given: Callable[[Any], Files] = lambda spec: {}
+    mains: tuple[str, ...] = ("main",)
     named: Callable[[Any], list[str]] = lambda about: []
+    without: Callable[[Any], tuple[str, ...]] = lambda about: ()
     path: Callable[[Any], str] = lambda spec: str(spec.path)
     manifest: str | None = ""
     rule: str | None = ""
@@ -79,8 +86,8 @@ class Kind:
         return self.stage.replace("_", "-")
 
     def roots(self, about: Any) -> tuple[str, ...]:
-        """Return the modules from which its code starts."""
-        return f"elf.stages.{self.stage}", *self.named(about)
+        """Return the definitions from which its code starts."""
+        return *(f"elf.stages.{self.stage}:{main}" for main in self.mains), *self.named(about)
 
     def at(self, **wildcards: Any) -> str:
         """Return the first file of one of this kind, below the results folder."""

@@ -24,6 +24,12 @@ COLLECTED, DRAWN = "collected results", "tables, figures, report"
 PRINTED = "elf/results/paper/*.csv"
 """The numbers that the paper prints."""
 
+READ_BY_PEOPLE = ("elf.stages.images_distilled:images_distilled", "elf.stages.images_seen:images_trained")
+"""Numbers that a manifest shows and nothing is computed from."""
+
+ONLY_PARTIAL = ("elf.stages.collect:rows_of", "elf.stages.results_so_far:results_so_far")
+"""What draws from evaluations that are not collected yet, which the workflow never does."""
+
 
 # Datasets and experts
 
@@ -33,11 +39,15 @@ def _dataset(spec: Any) -> Files:
 
 
 def _network(spec: Any) -> list[str]:
-    return [parse(spec.network).module] if spec.network else []
+    return [f"{parse(spec.network).module}:build"] if spec.network else []
+
+
+def _read_by_people(spec: Any) -> tuple[str, ...]:
+    return READ_BY_PEOPLE
 
 
 def _source(spec: DatasetSpec) -> list[str]:
-    return [f"elf.data.sources.{'torchvision_cifar' if spec.source == 'torchvision' else spec.source}"]
+    return [f"elf.data.sources.{'torchvision_cifar' if spec.source == 'torchvision' else spec.source}:read"]
 
 
 DATASETS = Kind(
@@ -60,6 +70,7 @@ EXPERTS = Kind(
     spec=ExpertSpec,
     inputs=_dataset,
     named=_network,
+    without=_read_by_people,
 )
 
 
@@ -73,16 +84,18 @@ def experts_of(spec: SyntheticSpec) -> list[str]:
 
 
 def _method(spec: SyntheticSpec) -> list[str]:
-    found = [f"elf.distillation.{spec.module}", *_network(spec)]
-    if "experts" in spec.recipe:
-        found.append("elf.artifacts.experts")
-    if spec.module == "imported":
-        found += ["elf.importing.using", "elf.objectives.labels"]
-    if spec.recipe.get("selection", "final") != "final":
-        found.append("elf.distillation.selection")
-        if spec.module == "frepo":
-            found += ["elf.frepo_evaluation", "elf.objectives.frepo"]
-    return found
+    return [f"elf.distillation.{spec.module}:distill", *_network(spec)]
+
+
+def _unused(spec: SyntheticSpec) -> tuple[str, ...]:
+    unused = [f"elf.distillation.selection:{'_by_evaluation' if spec.module == 'frepo' else '_by_frepo'}"]
+    if "experts" not in spec.recipe:
+        unused.append("elf.artifacts.experts:ExpertBuffer")
+    if spec.module != "imported":
+        unused += ["elf.importing.using:read_imported", "elf.objectives.labels:label_kind"]
+    if spec.recipe.get("selection", "final") == "final":
+        unused.append("elf.stages.distill:_selection")
+    return (*READ_BY_PEOPLE, *unused)
 
 
 SETS = Kind(
@@ -96,6 +109,7 @@ SETS = Kind(
     inputs=lambda spec: _dataset(spec) | {f"expert {index}": path for index, path in enumerate(experts_of(spec))},
     given=lambda spec: {"imported set": str(spec.recipe["file"])} if spec.module == "imported" else {},
     named=_method,
+    without=_unused,
 )
 
 
@@ -106,6 +120,7 @@ TRAININGS = Kind(
     name="teacher trainings",
     one="teacher training",
     stage="train_teacher",
+    mains=("main", "main_keep"),
     # Its checkpoints are jobs, of which the first trains for all; rules/teachers.smk says why.
     rule=None,
     files=("teachers/{dataset}/{network}/training.safetensors",),
@@ -114,6 +129,7 @@ TRAININGS = Kind(
     path=lambda spec: f"{spec.folder}/training.safetensors",
     inputs=_dataset,
     named=_network,
+    without=_read_by_people,
 )
 CHECKPOINTS = Kind(
     name="teacher checkpoints",
@@ -121,12 +137,14 @@ CHECKPOINTS = Kind(
     manifest="teacher checkpoint",
     making="training teachers",
     stage="train_teacher",
+    mains=("main", "main_keep"),
     files=("teachers/{dataset}/{network}/epoch{epoch}.safetensors",),
     spec=TeacherSpec,
     # One for each epoch that the grid asks for.
     collection=None,
     inputs=_dataset,
     named=_network,
+    without=_read_by_people,
     is_brief=True,
 )
 
@@ -148,7 +166,8 @@ FEATURES = Kind(
     files=("features/{dataset}/{synthetic_set}/{network}-epoch{epoch}.safetensors",),
     spec=FeaturesSpec,
     inputs=lambda spec: _set(spec) | {"teacher": checkpoint_of(spec)},
-    named=lambda spec: [parse(spec.teacher_network).module],
+    named=lambda spec: [f"{parse(spec.teacher_network).module}:build"],
+    without=_read_by_people,
 )
 
 
@@ -161,8 +180,12 @@ def _evaluated(spec: EvaluationSpec) -> Files:
 
 
 def _trained(spec: EvaluationSpec) -> list[str]:
-    protocol = ["elf.frepo_evaluation"] if spec.objective.name == "frepo" else []
-    return [f"elf.objectives.{spec.objective.name}", *_network(spec), *protocol]
+    objective = f"elf.objectives.{spec.objective.name}"
+    return [f"{objective}:loss", f"{objective}:lowest", *_network(spec)]
+
+
+def _other_protocol(spec: EvaluationSpec) -> tuple[str, ...]:
+    return READ_BY_PEOPLE if spec.objective.name == "frepo" else (*READ_BY_PEOPLE, "elf.frepo_evaluation:train")
 
 
 EVALUATIONS = Kind(
@@ -175,10 +198,15 @@ EVALUATIONS = Kind(
     spec=EvaluationSpec,
     inputs=_evaluated,
     named=_trained,
+    without=_other_protocol,
 )
 
 
 # Results, and what shows them
+
+
+def _drawn_partially(about: Any) -> tuple[str, ...]:
+    return ONLY_PARTIAL
 
 
 def _shown(name: str, stage: str, rule: str, *files: str, **others: Any) -> Kind:
@@ -198,12 +226,17 @@ RESULTS = _shown("results of all", "collect", "collect_results", "results.parque
 SHEET = "synthetic/{dataset}/{synthetic_set}/contact_sheet.png"
 SHEETS = _shown("contact sheets", "contact_sheet", "draw_contact_sheet", SHEET)
 TABLE = _four("tables/{table}", "md tex csv html")
-TABLES = _shown("tables", "table", "draw_table", *TABLE, shows=(f"{TEMPLATES}/table.html.j2",))
+DRAWING = {"without": _drawn_partially}
+TABLES = _shown("tables", "table", "draw_table", *TABLE, shows=(f"{TEMPLATES}/table.html.j2",), **DRAWING)
 FIGURE = _four("figures/{figure}", "pdf png svg csv")
-FIGURES = _shown("figures", "figure", "draw_figure", *FIGURE, named=lambda name: [f"elf.results.{name}"])
+FIGURES = _shown(
+    "figures", "figure", "draw_figure", *FIGURE, named=lambda name: [f"elf.results.{name}:render"], **DRAWING
+)
 VERDICT = [f"verdicts/{name}" for name in ("comparison.csv", "comparison.md", "claims.md", "audit.md")]
-VERDICTS = _shown("verdicts", "verdicts", "compare_with_paper", *VERDICT, shows=(PRINTED,))
-REPORT = _shown("report", "report", "write_report", "report/index.html", shows=(PRINTED, f"{TEMPLATES}/*.j2"))
+VERDICTS = _shown("verdicts", "verdicts", "compare_with_paper", *VERDICT, shows=(PRINTED,), **DRAWING)
+REPORT = _shown(
+    "report", "report", "write_report", "report/index.html", shows=(PRINTED, f"{TEMPLATES}/*.j2"), **DRAWING
+)
 
 _COMPUTED = (DATASETS, EXPERTS, SETS, TRAININGS, CHECKPOINTS, FEATURES, EVALUATIONS)
 _GATHERED = (OF_EXPERIMENTS, RESULTS, SHEETS, TABLES, FIGURES, VERDICTS, REPORT)

@@ -8,7 +8,6 @@ from pathlib import Path
 from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
 from elf.errors import ElfError
-from elf.fingerprint import fingerprint
 from elf.grid import Grid
 from elf.ledger import Ledger
 from elf.results.labels import FULL_DATA
@@ -17,6 +16,7 @@ from elf.results.shard import MEASURED, SHARD
 from elf.specs.evaluation import EvaluationSpec
 from elf.specs.labels import kind_of_recipe
 from elf.specs.teacher import TeacherSpec
+from elf.stages.code import collect_code
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
 
@@ -207,7 +207,7 @@ def main(argv: list[str]) -> None:
     rows, inputs = rows_of(plan, arguments.experiment, partial=arguments.partial)
     spec = {"scale": plan.settings.name, "experiment": arguments.experiment, "partial": arguments.partial}
     measured = {"device": "cpu"} | asdict(ledger.spent())
-    manifest = describe("results", spec, inputs=inputs, code=fingerprint("elf.stages.collect"), measured=measured)
+    manifest = describe("results", spec, inputs=inputs, code=collect_code(), measured=measured)
     write_table(arguments.results, rows, RESULTS, manifest, MEASURED)
     if not arguments.partial:
         for path in plan.collected(arguments.experiment).evaluations:

@@ -4,14 +4,19 @@ import importlib
 import logging
 from pathlib import Path
 
+from elf.artifacts.experts import ExpertBuffer
 from elf.artifacts.manifest import Manifest, describe
 from elf.artifacts.tensors import write_tensors
+from elf.distillation.selection import selection_for
 from elf.distillation.synthetic import RealImages, hold_out
 from elf.distillation.watching import Diverged
 from elf.errors import ElfError
+from elf.importing.using import read_imported
+from elf.objectives.labels import label_kind
 from elf.progress import reporter
 from elf.specs.synthetic import SyntheticSpec
 from elf.stages.code import distill_code
+from elf.stages.images_distilled import images_distilled
 from elf.stages.inputs import DATASET, Split, check_made_from, check_settings, read_split
 from elf.stages.job import Job, arguments_of, parse_spec
 
@@ -40,9 +45,8 @@ def main(argv: list[str]) -> None:
     if spec.recipe.get("selection", "final") != "final":
         real, given["selection"], scored_on = _selection(spec, arguments, real, job)
     checkpoint = job.checkpoint(arguments.images, spec.canonical(), *(manifest["id"] for manifest in inputs.values()))
-    # By name: a count that is mended, or that comes with a new method, makes no set stale.
-    images = importlib.import_module("elf.stages.images_distilled").images_distilled(spec, real, scored_on)
-    # Modules of a set are found by name, so that it depends on the code of its own method alone.
+    images = images_distilled(spec, real, scored_on)
+    # Found by name, so that a set depends on the code of its own method alone.
     method = importlib.import_module(f"elf.distillation.{spec.module}")
     lost = arguments.images.with_name(f"last-finite-{arguments.images.name}")
     try:
@@ -90,7 +94,7 @@ def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict
         count = int(spec.recipe["experts"])
         if len(arguments.experts) != count:
             raise ElfError(f"--experts: found {len(arguments.experts)} files, the recipe says {count}")
-        experts = importlib.import_module("elf.artifacts.experts").ExpertBuffer(arguments.experts)
+        experts = ExpertBuffer(arguments.experts)
         for path, manifest in zip(arguments.experts, experts.manifests, strict=True):
             wanted = {"dataset": spec.dataset, "network": spec.network, "held_out_per_class": spec.held_out_per_class}
             check_settings(path, manifest, **wanted)
@@ -101,17 +105,14 @@ def _given(spec: SyntheticSpec, arguments, train: Split, job: Job) -> tuple[dict
     if spec.module == "imported":
         if arguments.imported is None:
             raise ElfError(f"--imported: {spec.method} is a set made elsewhere; name its file")
-        using = importlib.import_module("elf.importing.using")
         normalisation = train.manifest["spec"]["normalisation"]
-        synthetic, manifest = using.read_imported(arguments.imported, train.preprocessing, normalisation, job.device)
+        synthetic, manifest = read_imported(arguments.imported, train.preprocessing, normalisation, job.device)
         if manifest["id"] != spec.recipe["id"]:
             raise ElfError(
                 f"{arguments.imported}: holds another set ({manifest['id']}) than the recipe of {spec.method} says "
                 f"({spec.recipe['id']}); import it again with --force, which also writes the recipe"
             )
-        kind = importlib.import_module("elf.objectives.labels").label_kind(
-            arguments.imported, manifest, synthetic.labels
-        )
+        kind = label_kind(arguments.imported, manifest, synthetic.labels)
         if kind != spec.label_kind:
             raise ElfError(
                 f"{arguments.imported}: its labels are {kind}, the recipe of {spec.method} says {spec.label_kind}; "
@@ -130,6 +131,5 @@ def _selection(spec: SyntheticSpec, arguments, real: RealImages, job: Job):
         constants = spec.recipe.get("constants", DATASET)
         test = read_split(arguments.dataset, "test", job.device, constants)
         held_out = RealImages(test.images, test.labels, test.classes)
-    selection = importlib.import_module("elf.distillation.selection")
-    chosen_by = selection.selection_for(spec.module, spec.network, spec.recipe, held_out, spec.seed)
+    chosen_by = selection_for(spec.module, spec.network, spec.recipe, held_out, spec.seed)
     return real, chosen_by, len(held_out.images)

@@ -1,7 +1,6 @@
 """What stages that draw share: the results, the cells of an experiment, and what its caption says."""
 
 import argparse
-import importlib
 import logging
 import re
 from collections import Counter
@@ -12,6 +11,7 @@ import pandas as pd
 from elf.cells import Cell
 from elf.results.reading import cells_as_found, mismatch, read_results, scale_of
 from elf.results.schema import RESULTS
+from elf.stages.collect import rows_of
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 
 log = logging.getLogger(__name__)
@@ -132,8 +132,6 @@ def drawn(argv: list[str], kind: str, description: str) -> tuple[Plan, str, pd.D
     plan = load_plan(arguments, kind)
     cells = cells_of(plan, arguments.name)
     if arguments.partial:
-        # By name, because what is drawn from collected results does not depend on how they are collected.
-        rows_of = importlib.import_module("elf.stages.collect").rows_of
         results = pd.DataFrame(rows_of(plan, arguments.name, partial=True)[0], columns=RESULTS.names)
     elif results is None:
         results = read_results(plan.folder / "collected" / f"{arguments.name}.parquet")

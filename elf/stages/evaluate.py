@@ -4,11 +4,12 @@ import importlib
 import logging
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from elf import seed_batched
+from elf import frepo_evaluation, seed_batched
 from elf.artifacts.manifest import Manifest, describe
 from elf.artifacts.tables import write_table
 from elf.errors import ElfError
@@ -23,7 +24,7 @@ from elf.stages.code import evaluate_code
 from elf.stages.images_seen import images_trained
 from elf.stages.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
 from elf.stages.job import Job, arguments_of, parse_spec
-from elf.training import accuracy
+from elf.training import accuracy, train
 from elf.training_step import Objective
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 TARGETS = {"elf": "features", "kd": "logits"}
 
 # How the network is trained, for the objectives that come with a protocol of their own.
-PROTOCOLS = {"frepo": "elf.frepo_evaluation"}
+PROTOCOLS = {"frepo": frepo_evaluation.train}
 
 
 def evaluate(
@@ -64,8 +65,7 @@ def evaluate(
         Fraction of the test set, of the final state.
     """
     network = _network(spec, seed, targets, test, images.device)
-    protocol = importlib.import_module(PROTOCOLS.get(spec.objective.name, "elf.training"))
-    protocol.train(
+    PROTOCOLS.get(spec.objective.name, train)(
         network,
         images,
         labels,
@@ -128,13 +128,16 @@ def _network(
     ).to(device)
 
 
+def _objective(spec: EvaluationSpec) -> ModuleType:
+    return importlib.import_module(f"elf.objectives.{spec.objective.name}")
+
+
 def _loss(spec: EvaluationSpec) -> Objective:
-    return partial(importlib.import_module(f"elf.objectives.{spec.objective.name}").loss, **spec.objective.settings)
+    return partial(_objective(spec).loss, **spec.objective.settings)
 
 
 def _lowest(spec: EvaluationSpec, labels: Tensor, targets: Tensor | None) -> float:
-    module = importlib.import_module(f"elf.objectives.{spec.objective.name}")
-    return module.lowest(labels, targets, **spec.objective.settings)
+    return _objective(spec).lowest(labels, targets, **spec.objective.settings)
 
 
 def _entering(spec: EvaluationSpec, path: Path, manifest: Manifest, labels: Tensor) -> Tensor:

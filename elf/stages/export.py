@@ -17,10 +17,10 @@ from elf.artifacts.tensors import write_tensors
 from elf.data.preprocessing import CONSTANTS, ZCA, Normalisation
 from elf.errors import ElfError
 from elf.files import write_bytes, write_json
-from elf.fingerprint import fingerprint
 from elf.importing.reading import file_digest
 from elf.importing.using import read_imported
 from elf.objectives.labels import label_kind
+from elf.stages.code import export_code
 from elf.stages.inputs import (
     DATASET,
     check_made_from,
@@ -148,7 +148,7 @@ def export(exported: Exported, folder: Path, formats: tuple[str, ...] = FORMATS)
     started = time.monotonic()
     spec = exported.spec()
     inputs = {"synthetic set": exported.manifest, "dataset": exported.dataset}
-    manifest = describe("exported set", spec, inputs=inputs, code=fingerprint("elf.stages.export"), measured={})
+    manifest = describe("exported set", spec, inputs=inputs, code=export_code(), measured={})
     files, card = [], {"what": "exported set", **spec, **_numbers(exported)}
     if "safetensors" in formats:
         measured = {"device": "cpu", "wall_seconds": round(time.monotonic() - started, 3)}

@@ -9,8 +9,7 @@ The count follows from settings and sizes, so that it is that of a run without i
 repeats is not counted twice.
 """
 
-import importlib
-
+from elf.frepo_evaluation import steps_for
 from elf.specs.training import FrepoRecipe, TrainingRecipe
 
 
@@ -31,7 +30,5 @@ def images_trained(recipe: TrainingRecipe | FrepoRecipe, count: int, completed: 
         If FrePo's protocol has no number of steps for a set of this size.
     """
     if isinstance(recipe, FrepoRecipe):
-        # By name, so that other trainings do not depend on it.
-        steps = importlib.import_module("elf.frepo_evaluation").steps_for(recipe, count)
-        return steps * min(count, recipe.batch_size)
+        return steps_for(recipe, count) * min(count, recipe.batch_size)
     return count * (recipe.passes if completed is None else min(completed, recipe.passes))

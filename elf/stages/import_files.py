@@ -10,7 +10,6 @@ from elf.artifacts.tensors import write_tensors
 from elf.config_reading import read_yaml
 from elf.data.preprocessing import ZCA
 from elf.errors import ElfError
-from elf.fingerprint import fingerprint
 from elf.importing import buffers
 from elf.importing.conclusions import Conclusion
 from elf.importing.labels import CHOICES as LABELS
@@ -20,6 +19,7 @@ from elf.importing.recipes import check_free, check_name, write_recipe
 from elf.importing.sets import Known, import_set
 from elf.importing.spaces import CHOICES
 from elf.networks.names import parse
+from elf.stages.code import import_code
 from elf.stages.inputs import read_preprocessing
 
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny-imagenet": 200, "imagenet64": 1000}
@@ -138,7 +138,7 @@ def _import_set(arguments, contents: list, known: Known, dataset: Manifest | Non
         "imported set",
         {"name": arguments.name, "dataset": known.dataset, **imported.spec()},
         inputs={"dataset": dataset} if dataset else {},
-        code=fingerprint("elf.stages.import_files"),
+        code=import_code(),
         measured=_measured(started),
     )
     manifest = write_tensors(out, {"images": imported.images, "labels": imported.labels}, manifest)
@@ -232,5 +232,5 @@ def _write(out: Path, kind: str, spec: dict, dataset: Manifest | None, started: 
     tensors = content if isinstance(content, dict) else buffers.snapshot_names(content)
     # Readers compare what files were made from; of those of other people nobody knows it.
     inputs = {"dataset": dataset or {"kind": "dataset", "id": None}}
-    code = fingerprint("elf.stages.import_files")
+    code = import_code()
     write_tensors(out, tensors, describe(kind, spec, inputs=inputs, code=code, measured=_measured(started)))

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from elf import device as devices
 from elf.checkpoints import Checkpoint
 from elf.errors import ElfError
 from elf.files import bring_to_present
+from elf.fingerprint import code_id
 from elf.ledger import Ledger
 from elf.specs.base import Spec, canonical_json
 from elf.time_limit import time_limit
@@ -42,7 +42,7 @@ def arguments_of(stage: str, description: str, **files: str) -> argparse.Argumen
     parser.add_argument(
         "--settings", required=True, metavar="JSON", help="specification as JSON; 'elf settings PATH' prints one"
     )
-    parser.add_argument("--code", metavar="JSON", help="fingerprint of the code that the job was planned with")
+    parser.add_argument("--code", metavar="ID", help="identifier of the code that the job was planned with")
     for name, text in files.items():
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, metavar="FILE", help=text)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
@@ -139,13 +139,11 @@ def _files(arguments: argparse.Namespace) -> Iterator[Path]:
 
 
 def _check_code(planned: str, code: str) -> None:
-    try:
-        differing = set(json.loads(planned).items()) ^ set(json.loads(code).items())
-    except (ValueError, AttributeError):
-        raise ElfError("--code: is not the JSON of a fingerprint; leave the option out") from None
-    if differing:
-        changed = ", ".join(sorted({module for module, _ in differing}))
-        raise ElfError(f"the code changed after this job was planned ({changed}); start the workflow again")
+    if planned != code_id(code):
+        raise ElfError(
+            f"the code changed after this job was planned (--code {planned}, now {code_id(code)}); start the workflow "
+            "again; by hand, leave --code out"
+        )
 
 
 def _seconds_between_checkpoints() -> float:

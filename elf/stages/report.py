@@ -29,6 +29,7 @@ from elf.stages.drawing import about, cells_of, read_results, title
 from elf.stages.origins import again, key_of, of_grid, origin_of
 from elf.stages.plan import Plan, arguments_of_scale, load_plan
 from elf.stages.report_folder import START, write_folder
+from elf.stages.results_so_far import results_so_far
 from elf.stages.verdicts import held_against
 
 FIGURE_ENDINGS = ("svg", "csv")
@@ -105,8 +106,7 @@ def content(plan: Plan, *, partially: bool = False) -> Report:
 def _results(plan: Plan, manifests: Manifests, partially: bool) -> tuple[pd.DataFrame, list[str]]:
     if not partially:
         return read_results(plan.folder / "results.parquet"), []
-    # Only here, because a report of everything reads nothing but what was collected.
-    return importlib.import_module("elf.stages.results_so_far").results_so_far(plan, manifests)
+    return results_so_far(plan, manifests)
 
 
 def _named(plan: Plan, kind: str) -> list[str]:
