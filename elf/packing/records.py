@@ -6,34 +6,33 @@ The format is that of Snakemake's store of files (``snakemake/persistence/file.p
 """
 
 import json
-import os
-from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
 from elf.artifacts.manifest import Manifest
 from elf.data.sources.layouts import source_state
 from elf.files import write_text
+from elf.fingerprint import code_id
 from elf.planning.jobs import Job
-from elf.planning.measuring import FILES
-from elf.planning.states import CODE_OF, MANIFEST_KINDS
+from elf.planning.records import STORE, place
+from elf.specs import kinds
 from elf.specs.base import canonical_json
+from elf.specs.kinds import KINDS
+from elf.stages.code import code_of
 
-STORE = Path(".snakemake")
 FORMAT = 6
 """``RECORD_FORMAT_VERSION`` of Snakemake: from this on its records hold parameters that it compares."""
 KEPT = ("rule", "code", "input")
 """What a record says that a manifest does not: the rule, its shell command, and the names of the inputs."""
 
-MODELS = {MANIFEST_KINDS[kind]: model for kind, (_, model, _) in FILES.items()}
-MODELS["teacher checkpoint"] = MODELS["teacher training"]
+MODELS = {kind.manifest: kind.spec for kind in KINDS.values() if kind.spec is not None}
 
 
 def params_of(manifest: Manifest) -> list[str]:
     """Return the parameters that the job of a file had, as Snakemake writes them."""
     fields = MODELS[manifest["kind"]].model_fields
     settings = {key: value for key, value in manifest["spec"].items() if key in fields}
-    params: list[Any] = [canonical_json(settings), canonical_json(manifest["code"])]
+    params: list[Any] = [canonical_json(settings), manifest["code_id"]]
     if manifest["kind"] == "dataset":
         params.append(manifest["spec"].get("source_state", []))
     return sorted(map(repr, params))
@@ -41,8 +40,8 @@ def params_of(manifest: Manifest) -> list[str]:
 
 def params_now(job: Job, data_folder: Path) -> list[str]:
     """Return the parameters that the job of a file would have now."""
-    params: list[Any] = [job.spec.canonical(), CODE_OF[job.kind](job.spec)]
-    if job.kind == "datasets":
+    params: list[Any] = [job.spec.canonical(), code_id(code_of(KINDS[job.kind], job.spec))]
+    if job.kind == kinds.DATASETS.name:
         params.append(source_state(job.spec.source, data_folder / (job.spec.location or "")))
     return sorted(map(repr, params))
 
@@ -64,7 +63,7 @@ def read_record(file: str, manifest: Manifest, store: Path = STORE) -> dict[str,
     store : Path
     """
     try:
-        record = json.loads(_place(file, store).read_text(encoding="utf-8"))
+        record = json.loads(place(file, store).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(record, dict) or record.get("params") != params_of(manifest):
@@ -93,15 +92,4 @@ def write_record(
     # Snakemake takes a store without this folder for one of an older version.
     (store / "incomplete").mkdir(parents=True, exist_ok=True)
     record = {"record_format_version": FORMAT, "incomplete": False, "params": params, "input_checksums": {}} | kept
-    write_text(_place(file, store), json.dumps(record))
-
-
-def _place(file: str, store: Path) -> Path:
-    """Return where the record of a file lies; long names are folders and a file."""
-    name, longest = urlsafe_b64encode(file.encode()).decode(), _longest_name() - 1
-    parts = [name[start : start + longest] for start in range(0, len(name), longest)]
-    return store.joinpath("metadata", *(f"@{part}" for part in parts[:-1]), parts[-1])
-
-
-def _longest_name() -> int:
-    return os.pathconf(".", "PC_NAME_MAX") or 255
+    write_text(place(file, store), json.dumps(record))

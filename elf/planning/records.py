@@ -10,8 +10,26 @@ from ast import literal_eval
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-LONGEST_NAME = 254
-"""Characters; of a longer name the first part is that of a folder."""
+STORE = Path(".snakemake")
+"""Where Snakemake keeps them, in the folder in which the workflow runs."""
+
+
+def place(file: str, store: Path) -> Path:
+    """Return where the record of a file lies; parts of long names are folders.
+
+    Parameters
+    ----------
+    file : str
+        Path from where the workflow runs, as the rules name it.
+    store : Path
+    """
+    name, longest = urlsafe_b64encode(file.encode()).decode(), _longest_name() - 1
+    *parts, last = [name[start : start + longest] for start in range(0, len(name), longest)]
+    return store.joinpath("metadata", *(f"@{part}" for part in parts), last)
+
+
+def _longest_name() -> int:
+    return os.pathconf(".", "PC_NAME_MAX") or 255
 
 
 class Records:
@@ -44,9 +62,7 @@ class Records:
     def _record(self, path: str) -> dict:
         if path not in self._known:
             file = self._results.relative_to(self._folder) / path
-            name = urlsafe_b64encode(file.as_posix().encode()).decode()
-            *parts, last = [name[start : start + LONGEST_NAME] for start in range(0, len(name), LONGEST_NAME)]
-            record = self._folder.joinpath(".snakemake", "metadata", *(f"@{part}" for part in parts), last)
+            record = place(file.as_posix(), self._folder / STORE)
             try:
                 self._known[path] = json.loads(record.read_text(encoding="utf-8"))
             except (OSError, ValueError):
