@@ -23,7 +23,7 @@ from elf.packing.packing import Limits, pack
 from elf.packing.records import params_of
 from elf.packing.unpacking import unpack
 from elf.planning.jobs import jobs_of
-from elf.planning.states import MANIFEST_KINDS
+from elf.specs.kinds import KINDS
 from elf.stages.plan import make_plan
 
 pytest_plugins = ("workflow_copy",)
@@ -79,7 +79,7 @@ def test_records_are_those_that_snakemake_writes(finished):
             if job.spec is not None and job.kind != "teacher trainings":
                 kinds.add(job.kind)
                 assert store._read_record(path).params == params_of(read_manifest(Path(path))), path
-    assert kinds == set(MANIFEST_KINDS) - {"teacher trainings", "collected results"}
+    assert kinds == {kind.name for kind in KINDS.values() if kind.spec} - {"teacher trainings"}
 
 
 EDITS = {

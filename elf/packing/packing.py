@@ -30,7 +30,7 @@ from elf.packing.contents import (
 )
 from elf.packing.records import MODELS, read_record
 from elf.planning.jobs import Job, jobs_of
-from elf.planning.states import MANIFEST_KINDS
+from elf.specs.kinds import KINDS
 from elf.stages.plan import Plan
 
 TRAININGS, CHECKPOINTS = "teacher trainings", "teacher checkpoints"
@@ -82,9 +82,9 @@ def pack(plan: Plan, folder: Path, limits: Limits, *, running: bool = False, con
             continue
         if job.kind == TRAININGS:
             if running and _is_wanted(job, jobs, plan):
-                entries.append(_copied(file, folder, MANIFEST_KINDS[job.kind], before))
+                entries.append(_copied(file, folder, KINDS[job.kind].manifest, before))
         elif limits.allows(job.kind, file.stat().st_size):
-            entries.append(_copied(file, folder, MANIFEST_KINDS[job.kind], before))
+            entries.append(_copied(file, folder, KINDS[job.kind].manifest, before))
         else:
             left_out.append(_left_out(file, job))
         card = file.with_name("card.json")
@@ -157,7 +157,7 @@ def _key_of(file: Path) -> str:
 
 
 def _left_out(file: Path, job: Job) -> LeftOut:
-    manifest, status = read_manifest(file, MANIFEST_KINDS[job.kind]), file.stat()
+    manifest, status = read_manifest(file, KINDS[job.kind].manifest), file.stat()
     return LeftOut(
         path=file.as_posix(),
         bytes=status.st_size,
