@@ -289,6 +289,8 @@ EDITS = {
         set(),
     ),
     "a lost table": (without("tables/table05.csv"), TABLE5),
+    "a lost figure": (without("figures/figure3.svg"), FIGURE3 | REPORT),
+    "a lost card": (without("datasets/digits/card.json"), set()),
 }
 
 

@@ -228,6 +228,14 @@ def test_a_training_whose_checkpoints_are_there_may_be_gone(folder):
     assert alone[f"{TEACHER}/training.safetensors"].first == alone[checkpoint].first == MISSING
 
 
+def test_each_file_of_a_drawing_counts(folder):
+    plan = plan_of(folder)
+    (plan.folder / "datasets/digits/card.json").unlink()
+    assert to_do(plan) == {}
+    (plan.folder / "figures/figure3.svg").unlink()
+    assert to_do(plan).keys() == {"figures/figure3.pdf", "report/index.html"}
+
+
 def test_drawings_are_as_old_as_what_they_show(folder):
     plan = plan_of(folder)
     collected = plan.folder / "collected" / "table05.parquet"

@@ -149,7 +149,8 @@ def _to_do(jobs: Mapping[str, Job], states: Mapping[str, State]) -> set[str]:
     Whatever is stale, whatever waits for a job that runs, and what is missing, if nothing else is made from it or if
     something that runs is. A teacher's training runs for its checkpoints alone.
     """
-    used = {parent for job in jobs.values() for parent in job.parents}
+    # Drawings are asked for themselves.
+    used = {parent for job in jobs.values() for parent in job.parents if jobs[parent].group != DRAWN}
     trainings = {path for path, job in jobs.items() if job.kind == kinds.TRAININGS.name}
     missing = {path for path, state in states.items() if state.first == MISSING} - trainings
     to_do = {path for path, state in states.items() if not state.done and (path not in missing or path not in used)}
@@ -183,7 +184,8 @@ def _with_waiting(job: Job, state: State, jobs: Mapping[str, Job], to_do: set[st
 def _own(job: Job, results: Path, data_folder: Path, records: Records) -> tuple[Manifest | None, list[Reason]]:
     """Return the manifest, and what of file, settings and code speaks for making the file again."""
     file, kind = results / job.path, KINDS[job.kind]
-    if not all((results / path).is_file() for path in job.files):
+    # The card of a dataset is no reason to prepare it again.
+    if not all((results / path).is_file() for path in (job.files if job.spec is None else [job.path])):
         return None, [Reason(MISSING)]
     told = records.params(job.path)
     reasons = []
