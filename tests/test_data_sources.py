@@ -65,7 +65,8 @@ class TestDecoding:
     @pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "CMYK", "I;16"])
     def test_every_mode_becomes_three_channels(self, mode):
         buffer = io.BytesIO()
-        Image.new(mode, (8, 8)).save(buffer, "TIFF" if mode == "CMYK" else "PNG")
+        opaque = {"LA": (0, 255), "RGBA": (0, 0, 0, 255)}.get(mode, 0)
+        Image.new(mode, (8, 8), opaque).save(buffer, "TIFF" if mode == "CMYK" else "PNG")
         assert decode(buffer.getvalue(), 8, "x").shape == (3, 8, 8)
 
     def test_greyscale_is_copied_to_all_channels(self):

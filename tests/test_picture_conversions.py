@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,27 @@ def test_several_frames_are_refused(kind, name):
     first, second = Image.fromarray(colours(0)), Image.fromarray(colours(1))
     with pytest.raises(ElfError, match=f"photo: the image holds {name} or pages"):
         decoded(encoded(first, kind, save_all=True, append_images=[second]))
+
+
+def test_the_first_of_a_cameras_pictures_is_read():
+    first, second = (Image.fromarray(colours(seed)) for seed in range(2))
+    written = encoded(first, "MPO", save_all=True, append_images=[second])
+    pixels, counts = decoded(written)
+    assert np.array_equal(pixels, decoded(encoded(first, "JPEG"))[0])
+    assert list(counts) == ["first of several pictures that a camera put into a file (MPO)"]
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def test_of_colours_of_16_bits_the_upper_8_are_kept():
+    deep = values(0, 65536, (SIDE, SIDE, 3)).astype(">u2")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 16, 2, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in deep)))
+    pixels, counts = decoded(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
+    assert np.array_equal(pixels.transpose(1, 2, 0), deep >> 8)
+    assert counts == {"more than 8 bits a channel, of which the upper 8 are kept": 1}
 
 
 TURNS = {1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud, 6: lambda x: np.rot90(x, -1)}

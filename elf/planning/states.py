@@ -15,7 +15,7 @@ from elf.artifacts.manifest import Manifest, read_manifest
 from elf.data.sources.layouts import source_state
 from elf.errors import ElfError
 from elf.finding_data import prepared_without_images
-from elf.fingerprint import PACKAGE, changed
+from elf.fingerprint import PACKAGE, changed, code_id
 from elf.planning.jobs import Job, named, paths_of
 from elf.planning.records import Records
 from elf.specs import kinds
@@ -192,7 +192,7 @@ def _own(job: Job, results: Path, data_folder: Path, records: Records) -> tuple[
     if told is not None and job.digest is not None and job.digest() not in told:
         reasons.append(Reason(SETTINGS, ("what it shows",)))
     if kind.manifest is None:
-        if told is not None and code_of(kind, job.name) not in told:
+        if told is not None and code_id(code_of(kind, job.name)) not in told:
             reasons.append(Reason(CODE, ("what draws it",)))
         return None, reasons
     try:

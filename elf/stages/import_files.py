@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--as", dest="kind", choices=("set", "experts", "teacher"), help="what it is, if not as found")
     options.add_argument("--dataset", metavar="NAME_OR_FILE", help="data set it belongs to; its file tells the most")
     options.add_argument("--classes", type=int, metavar="N", help="number of classes, where nothing else tells it")
-    options.add_argument("--experiment", type=int, metavar="N", help="which of several sets in a file (default: 0)")
+    options.add_argument("--experiment", type=int, metavar="N", help="which of several sets in a file; -1: the last")
     options.add_argument("--layout", choices=LAYOUTS, help="order of the axes of the images, if not as found")
     options.add_argument(
         "--labels", choices=LABELS, metavar="KIND", help=f"what the labels are, if not as found: {', '.join(LABELS)}"
