@@ -84,6 +84,35 @@ def test_recipes_at_the_scale_of_the_paper(tmp_path):
     }
 
 
+TRAJECTORIES = ("synthetic_steps", "expert_epochs", "max_start_epoch", "lr_img", "lr_lr", "lr_teacher", "batch_syn")
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "ipc", "keys", "values", "source"),
+    [
+        ("mtt", "cifar100-zca", 1, TRAJECTORIES[:6], (20, 3, 20, 1000, 1e-5, 0.01), "mtt-distillation, readme"),
+        ("mtt", "cifar100-zca", 10, TRAJECTORIES[:6], (20, 2, 20, 1000, 1e-5, 0.01), "command is without ZCA"),
+        ("mtt", "tiny-imagenet", 10, TRAJECTORIES, (20, 2, 40, 10000, 1e-4, 0.01, 200), "names no depth"),
+        ("tesla", "cifar10", 1, TRAJECTORIES[:6], (50, 2, 5, 1000, 1e-7, 0.01), "tesla, readme"),
+        ("tesla", "cifar100-zca", 50, TRAJECTORIES, (80, 2, 40, 1000, 1e-5, 0.01, 125), "tesla, readme"),
+        ("tesla", "cifar10", 10, ("experts",), (100,), "tesla, readme"),
+        ("tesla", "imagenet-1k", 10, ("experts",), (50,), "tesla, readme"),
+        ("dsa", "cifar10", 20, ("outer_loop", "inner_loop"), (20, 25), "get_loops"),
+        ("dsa", "cifar10", 30, ("outer_loop", "inner_loop"), (30, 20), "get_loops"),
+        ("dsa", "cifar10", 40, ("outer_loop", "inner_loop"), (40, 15), "get_loops"),
+        ("dsa", "cifar10", 5, ("outer_loop", "inner_loop"), (10, 50), "refuses"),
+        ("dsa", "cifar10", 10, ("selection_networks",), (5,), "ELF, script"),
+        ("frepo", "cifar10", 50, ("mirror",), (True,), "CIFAR-10"),
+        ("frepo", "tiny-imagenet", 1, ("mirror",), (True,), "1 image"),
+        ("frepo", "imagenet-1k", 1, ("mirror",), (False,), "none for ImageNet"),
+    ],
+)
+def test_values_are_those_of_the_scripts_and_say_which(name, dataset, ipc, keys, values, source):
+    sourced = load_settings(CONFIG, "paper").recipes[name].sourced(dataset, ipc)
+    assert tuple(sourced[key].value for key in keys) == values
+    assert all(source in sourced[key].where for key in keys)
+
+
 def test_experts_keep_what_any_recipe_of_the_grid_reads(tmp_path):
     settings = load_settings(CONFIG, "paper")
     more = settings.experiments["table01"].model_dump()

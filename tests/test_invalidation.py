@@ -208,6 +208,11 @@ EDITS = {
         text("config/recipes/evaluation.yaml", "value: 0.0005", "value: 0.001"),
         evaluate(e for e in EVALUATIONS if e[2] != FREPO_PROTOCOL) | ALL_RESULTS,
     ),
+    "the pieces that batch norms see": (
+        text("config/recipes/evaluation.yaml", "value: 4\n", "value: 2\n"),
+        # Networks without batch norms have no such setting.
+        evaluate(ON_VGG | {(DM, CONVNET_BN, KD)}) | results("table05"),
+    ),
     "the protocol of FrePo": (
         code("elf/frepo_evaluation.py", "train"),
         evaluate({(FREPO, CONVNET, FREPO_PROTOCOL)}) | results("table01"),
