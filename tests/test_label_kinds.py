@@ -127,13 +127,15 @@ def small() -> tuple[nn.Module, torch.Tensor, dict]:
 def test_a_loss_that_its_formula_does_not_allow_stops_the_training():
     network, images, streams = small()
     with pytest.raises(ElfError, match=r"the loss of pass 49 is -.*, below 0, the lowest that its formula allows"):
-        train(network, images, labels_of("logits"), recipe(), **streams)
+        train(network, images, labels_of("logits"), recipe(lr=1e-3), **streams)
     network, images, streams = small()
     train(network, images, labels_of("regression"), recipe(epochs=2), **streams, lowest=-math.inf)
     several = {f"{name}s": [value, value] for name, value in streams.items()}
     twins = [small()[0], small()[0]]
     with pytest.raises(ElfError, match=r"seed 7: training diverged: the loss of pass 49 is -.*, below 0"):
-        seed_batched.train(twins, images, labels_of("logits"), recipe(), objective=task.loss, seeds=[7, 8], **several)
+        seed_batched.train(
+            twins, images, labels_of("logits"), recipe(lr=1e-3), objective=task.loss, seeds=[7, 8], **several
+        )
     protocol = FrepoRecipe(
         steps=3, lr=0.01, warmup_steps=1, lr_final_fraction=0.1, batch_size=4, augmentation="none"
     )  # fmt: skip
