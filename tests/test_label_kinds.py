@@ -19,7 +19,7 @@ from elf.artifacts.tables import read_table
 from elf.artifacts.tensors import read_tensors, write_tensors
 from elf.cells import cells_of
 from elf.cli import main
-from elf.config import Block, ObjectiveConfig
+from elf.config import Block, Experiment, ObjectiveConfig
 from elf.config_reading import load_settings
 from elf.errors import ElfError
 from elf.networks.building import build_network
@@ -248,6 +248,13 @@ def test_shipped_sets_with_hard_labels_have_the_specifications_that_they_had(sca
                 if not block.full_data:
                     assert "labels" not in found.synthetic.recipe
                     assert "labels" not in found.evaluation.model_dump(mode="json")["objective"]
+
+
+def test_figures_have_no_place_for_the_mark():
+    block = {"dataset": "cifar10", "ipc": [10], "method": ["frepo"], "distill_network": ["convnet-w128-d3-in"]}
+    block |= {"eval_network": ["convnet-w128-d3-in"], "objective": [{"name": "task", "labels": "unchanged"}]}
+    with pytest.raises(ValueError, match=r"blocks\.first\.objective: 'labels' is for tables"):
+        Experiment(title="A figure", kind="figure", number=3, blocks={"first": block})
 
 
 def test_rows_and_captions_say_what_is_not_hard():

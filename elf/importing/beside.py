@@ -86,6 +86,13 @@ def labels_beside(path: Path, images: Tensor) -> tuple[Tensor | None, Path | Non
     return None, None, notes
 
 
+def two_arrays(folder: Path) -> list[Path] | None:
+    """Return the images and the labels of a folder that holds two files of arrays, one of them called labels."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ARRAYS and not file.name.startswith("."))
+    labels = [file for file in files if names_labels(file.stem)]
+    return files if len(files) == 2 and len(labels) == 1 else None
+
+
 def labels_in(content: Any, images: Tensor) -> Tensor | None:
     """Return the labels of some images in what another file holds: its only array of as many entries, if it is one.
 
