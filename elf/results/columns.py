@@ -56,6 +56,7 @@ OPTIONAL_COLUMNS = (
     "kd_weight",
     "batch_size",
     "precision",
+    "labels",
 )
 REQUIRED_COLUMNS = (
     *(column for column in KEY_COLUMNS if column not in OPTIONAL_COLUMNS),

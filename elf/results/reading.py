@@ -32,8 +32,7 @@ def read_results(path: Path) -> pd.DataFrame:
     """
     if path.suffix != ".csv" and _has_manifest(path):
         # Results that do not say their precision are older than the choice.
-        table, _ = read_table(path, "results", RESULTS, (*OPTIONAL_COLUMNS, "labels"))
-        return table.to_pandas().fillna({"precision": "float32"})
+        return read_table(path, "results", RESULTS, OPTIONAL_COLUMNS)[0].to_pandas().fillna({"precision": "float32"})
     if not path.is_file():
         raise ElfError(f"{path}: there is no such file; name a file of results")
     try:
