@@ -183,6 +183,14 @@ class Experiment(Strict):
     bold: bool = Field(default=False, description="Whether a table prints the best of a column in bold.")
     blocks: dict[str, Block] = Field(description="Named products of axes.")
 
+    @model_validator(mode="after")
+    def _check_marks(self) -> Self:
+        """Figures have no place for the mark of labels that enter a loss that is not made for them."""
+        asking = [name for name, block in self.blocks.items() if any(entry.labels for entry in block.objective)]
+        if self.kind == "figure" and asking:
+            raise ValueError(f"blocks.{asking[0]}.objective: 'labels' is for tables, whose rows say so")
+        return self
+
 
 class Sourced(Strict):
     """A hyper-parameter and where its value comes from."""

@@ -123,20 +123,24 @@ PAIRS = [
     pair=st.sampled_from(PAIRS),
     endings=st.tuples(st.sampled_from([".pt", ".npy", ".npz"]), st.sampled_from(list(WRITERS))),
     kind=st.sampled_from(["hard", "probabilities", "logits"]),
-    named=st.booleans(),
+    how=st.sampled_from(["both", "images alone", "its folder"]),
     seed=st.integers(0, 1000),
 )
-def test_labels_in_another_file(tmp_path_factory, pair, endings, kind, named, seed):
+def test_labels_in_another_file(tmp_path_factory, pair, endings, kind, how, seed):
     folder = tmp_path_factory.mktemp("set")
     images, hard = made(4, 2, seed)
     rows = rows_of(hard, 4, kind, seed)
     files = [folder / (name + ending) for name, ending in zip(pair, endings, strict=True)]
     for file, content in zip(files, (images, rows), strict=True):
         WRITERS[file.suffix](file, content)
-    torch.save(torch.tensor(0.02), folder / "lr.pt")
-    found = import_set(files if named else files[:1], Known(classes=4))
+    if how == "its folder":
+        paths = [folder]
+    else:
+        torch.save(torch.tensor(0.02), folder / "lr.pt")
+        paths = files if how == "both" else files[:1]
+    found = import_set(paths, Known(classes=4))
     check(found, images, hard, rows, kind)
-    assert [name for name, _ in found.files] == [file.name for file in files]
+    assert sorted(name for name, _ in found.files) == sorted(file.name for file in files)
 
 
 STOPS = {

@@ -19,7 +19,7 @@ from elf.artifacts.tables import read_table
 from elf.artifacts.tensors import read_tensors, write_tensors
 from elf.cells import cells_of
 from elf.cli import main
-from elf.config import Block, ObjectiveConfig
+from elf.config import Block, Experiment, ObjectiveConfig
 from elf.config_reading import load_settings
 from elf.errors import ElfError
 from elf.networks.building import build_network
@@ -127,13 +127,15 @@ def small() -> tuple[nn.Module, torch.Tensor, dict]:
 def test_a_loss_that_its_formula_does_not_allow_stops_the_training():
     network, images, streams = small()
     with pytest.raises(ElfError, match=r"the loss of pass 49 is -.*, below 0, the lowest that its formula allows"):
-        train(network, images, labels_of("logits"), recipe(), **streams)
+        train(network, images, labels_of("logits"), recipe(lr=1e-3), **streams)
     network, images, streams = small()
     train(network, images, labels_of("regression"), recipe(epochs=2), **streams, lowest=-math.inf)
     several = {f"{name}s": [value, value] for name, value in streams.items()}
     twins = [small()[0], small()[0]]
     with pytest.raises(ElfError, match=r"seed 7: training diverged: the loss of pass 49 is -.*, below 0"):
-        seed_batched.train(twins, images, labels_of("logits"), recipe(), objective=task.loss, seeds=[7, 8], **several)
+        seed_batched.train(
+            twins, images, labels_of("logits"), recipe(lr=1e-3), objective=task.loss, seeds=[7, 8], **several
+        )
     protocol = FrepoRecipe(
         steps=3, lr=0.01, warmup_steps=1, lr_final_fraction=0.1, batch_size=4, augmentation="none"
     )  # fmt: skip
@@ -246,6 +248,13 @@ def test_shipped_sets_with_hard_labels_have_the_specifications_that_they_had(sca
                 if not block.full_data:
                     assert "labels" not in found.synthetic.recipe
                     assert "labels" not in found.evaluation.model_dump(mode="json")["objective"]
+
+
+def test_figures_have_no_place_for_the_mark():
+    block = {"dataset": "cifar10", "ipc": [10], "method": ["frepo"], "distill_network": ["convnet-w128-d3-in"]}
+    block |= {"eval_network": ["convnet-w128-d3-in"], "objective": [{"name": "task", "labels": "unchanged"}]}
+    with pytest.raises(ValueError, match=r"blocks\.first\.objective: 'labels' is for tables"):
+        Experiment(title="A figure", kind="figure", number=3, blocks={"first": block})
 
 
 def test_rows_and_captions_say_what_is_not_hard():

@@ -65,6 +65,7 @@ LABELS = {
 
 IMAGE_WORDS = {"images", "image", "imgs", "img", "x", "xs", "data", "pixels", "samples", "inputs", "input"}
 LABEL_WORDS = {"labels", "label", "targets", "target", "y", "ys", "gt", "logits", "probs", "classes", "class"}
+KIND_WORDS = {"soft", "hard", "learned", "distilled", "synthetic", "syn"}
 # Words that say something *about* labels rather than holding one for each image.
 ABOUT = {"map", "mapping", "name", "names", "smoothing", "lr", "mean", "std", "weight", "weights", "encoder", "num"}
 
@@ -121,8 +122,8 @@ def names_labels(name: object) -> bool:
 
 
 def belongs_to(name: object) -> tuple[str, ...]:
-    """Return what is left of a name without its words for images and labels: files of one set have it in common."""
-    return tuple(word for word in words_of(name) if word not in IMAGE_WORDS | LABEL_WORDS)
+    """Return what is left of a name without its words for images, labels and their kind: what one set has in common."""
+    return tuple(word for word in words_of(name) if word not in IMAGE_WORDS | LABEL_WORDS | KIND_WORDS)
 
 
 def count_of(images: Tensor) -> int:

@@ -49,24 +49,29 @@ def labels_beside(path: Path, images: Tensor) -> tuple[Tensor | None, Path | Non
     named = [file for file in others if names_labels(file.stem)]
     arrays = [file for file in others if file.suffix.lower() in ARRAYS]
     fitting: dict[Path, Tensor] = {}
-    unread, unfit = [], []
+    unread, unfit, rivals = [], [], []
     for file in others:
-        if file not in named and (file not in arrays or file.stat().st_size > LARGEST):
+        if file not in arrays:
+            unread += [file] if file in named else []
+            continue
+        if file not in named and file.stat().st_size > LARGEST:
+            rivals.append(file)
             continue
         try:
-            labels = labels_in(read(file), images) if file in arrays else None
+            content = read(file)
+            labels = labels_in(content, images)
         except ElfError:
-            labels = None
-            if file in arrays and file in named:
-                unread.append(file)
-        else:
-            if labels is not None:
-                fitting[file] = labels
-            elif file in named:
-                (unfit if file in arrays else unread).append(file)
+            (unread if file in named else rivals).append(file)
+            continue
+        if labels is not None:
+            fitting[file] = labels
+        elif file in named:
+            unfit.append(file)
+        elif not isinstance(content, Tensor) or content.dim() > 2:
+            rivals.append(file)
     own = belongs_to(path.stem)
     theirs = [file for file in named if belongs_to(file.stem) == own]
-    if not theirs and not any(file for file in arrays if file not in named and file not in fitting):
+    if not theirs and not rivals:
         # Nothing else here could be what labels without any other word in their name belong to.
         theirs = [file for file in named if not belongs_to(file.stem)]
     doubtful = [file for file in theirs if file in unread] or [file for file in unread if not belongs_to(file.stem)]
@@ -84,6 +89,13 @@ def labels_beside(path: Path, images: Tensor) -> tuple[Tensor | None, Path | Non
         for file in unfit
     ]
     return None, None, notes
+
+
+def two_arrays(folder: Path) -> list[Path] | None:
+    """Return the images and the labels of a folder that holds two files of arrays, one of them called labels."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ARRAYS and not file.name.startswith("."))
+    labels = [file for file in files if names_labels(file.stem)]
+    return files if len(files) == 2 and len(labels) == 1 else None
 
 
 def labels_in(content: Any, images: Tensor) -> Tensor | None:

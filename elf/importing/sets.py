@@ -12,7 +12,7 @@ from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import read_tensors
 from elf.data.preprocessing import WHITENED, ZCA
 from elf.errors import ElfError
-from elf.importing.beside import labels_beside, told_by_shape
+from elf.importing.beside import labels_beside, told_by_shape, two_arrays
 from elf.importing.conclusions import Conclusion
 from elf.importing.finding import Found, find_set
 from elf.importing.folders import files_of_a_set, names_images, read_folder, unread_beside
@@ -133,7 +133,7 @@ def import_set(paths: Sequence[Path], known: Known | None = None, contents: Sequ
     known = known or Known()
     paths = [Path(path) for path in paths]
     if len(paths) == 1 and paths[0].is_dir():
-        files = files_of_a_set(paths[0])
+        files = files_of_a_set(paths[0]) or two_arrays(paths[0])
         paths, contents = (files, None) if files else (paths, contents)
     where = " and ".join(path.name for path in paths)
     contents = contents if contents is not None else [None if path.is_dir() else read(path) for path in paths]

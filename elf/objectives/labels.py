@@ -1,16 +1,17 @@
 """From the labels of a synthetic set to what enters a loss."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from elf.artifacts.manifest import Manifest
 from elf.errors import ElfError
 from elf.specs.evaluation import Objective
 from elf.specs.labels import EARLIER, SOFTMAX, kind_of_recipe
 
 
-def label_kind(path: Path, manifest: Manifest, labels: Tensor) -> str:
+def label_kind(path: Path, manifest: Mapping[str, Any], labels: Tensor) -> str:
     """Return the kind of the labels of a set, see `elf.specs.labels.KINDS`, by its manifest.
 
     Parameters

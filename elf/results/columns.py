@@ -60,6 +60,7 @@ OPTIONAL_COLUMNS = (
     "precision",
     "batch_norm_splits",
     "training_variant",
+    "labels",
 )
 REQUIRED_COLUMNS = (
     *(column for column in KEY_COLUMNS if column not in OPTIONAL_COLUMNS),

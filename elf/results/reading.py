@@ -37,9 +37,7 @@ def read_results(path: Path) -> pd.DataFrame:
         If the file is missing, damaged or altered, or lacks a column.
     """
     if path.suffix != ".csv" and _has_manifest(path):
-        return (
-            read_table(path, "results", RESULTS, (*OPTIONAL_COLUMNS, "labels"))[0].to_pandas().fillna(BEFORE_THE_CHOICE)
-        )
+        return read_table(path, "results", RESULTS, OPTIONAL_COLUMNS)[0].to_pandas().fillna(BEFORE_THE_CHOICE)
     if not path.is_file():
         raise ElfError(f"{path}: there is no such file; name a file of results")
     try:
