@@ -20,9 +20,14 @@ PASSING = re.compile(
     r"DUE TO|before the job's time limit"
 )
 """What logs say of a job that was killed or has stopped before it was: another attempt may do better."""
-ERROR = re.compile(r"error|fatal|fault|not found|denied|no such|quota|no space|cannot|illegal", re.IGNORECASE)
-OF_SNAKEMAKE = re.compile(r"\s*(?:Error in (?:rule|group)|WorkflowError|RuleException|At least one job|error in log)")
-"""Snakemake says these of every failure, whatever its reason."""
+ERROR = re.compile(
+    r"\b(?:\w*error|fatal|fault|not found|denied|no such|quota|no space|cannot|illegal)\b", re.IGNORECASE
+)
+OF_EVERY_FAILURE = re.compile(
+    r"Error in (?:rule|group)|WorkflowError|RuleException|At least one job|Exiting because|log: |python -m elf|--|"
+    r"srun: error: .*Exited with exit code"
+)
+"""How lines begin that stand in a log whatever the reason, the command itself among them."""
 
 
 class FailingAtOnce(logging.Handler):
@@ -118,6 +123,6 @@ def _text(file: Path) -> str:
 
 def _last_error(text: str) -> str | None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    errors = [line for line in lines if ERROR.search(line) and not OF_SNAKEMAKE.match(line)]
+    errors = [line for line in lines if ERROR.search(line) and not OF_EVERY_FAILURE.match(line)]
     # Of the message of sbatch, the end of a quotation is left.
     return errors[-1].rstrip("'.") if errors else None

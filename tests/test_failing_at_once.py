@@ -143,11 +143,29 @@ def test_what_was_killed_may_do_better_next_time(said, log):
     assert len(run.reasons) == 1
 
 
-def test_a_process_that_leaves_no_word_was_killed(log):
-    log.write_text("loading\nepoch 3 of 10\n")
+OF_A_KILLED_JOB = """\
+Error in rule distill:
+    message: None
+    log: logs/tiny/distill/dsa.log (check log file(s) for error details)
+    shell:
+        python -m elf distill --settings '{"default":"error"}' \\
+            --images results/error/images.safetensors >logs/tiny/distill/dsa.log 2>&1
+        (command exited with non-zero exit code)
+Exiting because a job execution failed. Look above for error messages
+WorkflowError:
+At least one job did not complete successfully.
+srun: error: n1: task 0: Exited with exit code 1
+"""
+"""As SLURM's log has it, with shorter paths."""
+
+
+def test_a_process_that_leaves_no_word_was_killed(log, tmp_path):
+    log.write_text("loading\nepoch 3 of 10, by default\n")
+    slurm_log = tmp_path / "17.log"
+    slurm_log.write_text(OF_A_KILLED_JOB)
     run = Run()
     for _ in range(3 * FAILURES):
-        run.fail("distill", log, said="Error in rule distill")
+        run.fail("distill", log, slurm_log, said="Error in rule distill, jobid: 3")
     assert run.reasons == []
 
 
