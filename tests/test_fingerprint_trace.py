@@ -1,5 +1,6 @@
 """Whatever a job runs is in its fingerprint: compared with what Python itself calls while a job runs."""
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def called_during(command: list) -> set[tuple[str, str]]:
     finally:
         sys.setprofile(before)
     found = set()
-    for one in codes:
+    # The body of a class runs when its module is imported, which is no call.
+    for one in (each for each in codes if each.co_flags & inspect.CO_OPTIMIZED):
         file = Path(one.co_filename)
         if PACKAGE in file.parents:
             name = ".".join(["elf", *file.relative_to(PACKAGE).with_suffix("").parts])
