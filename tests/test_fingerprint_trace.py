@@ -30,7 +30,7 @@ def called_during(command: list) -> set[tuple[str, str]]:
     # The body of a class runs when its module is imported, which is no call.
     for one in (each for each in codes if each.co_flags & inspect.CO_OPTIMIZED):
         file = Path(one.co_filename)
-        if PACKAGE in file.parents:
+        if PACKAGE in file.parents and file.suffix == ".py":
             name = ".".join(["elf", *file.relative_to(PACKAGE).with_suffix("").parts])
             found.add((name, one.co_qualname.partition(".")[0]))
     return {(name, what) for name, what in found if not what.startswith("<") and name not in NOT_COUNTED}
