@@ -428,15 +428,26 @@ class Child(Base):
 Alias = int
 unused = 5
 """,
-    "tools.py": "import math\n\n\ndef used(value):\n    return math.sin(value)\n\n\ndef limit():\n    return 4\n\n\ndef idle():\n    return 1\n",
-    "base.py": "from abc import ABC\n\n\nclass Base(ABC):\n    start = 1\n\n\ndef mark(function):\n    return function\n",
+    "tools.py": (
+        "import math\n\n\n"
+        "def used(value):\n    return math.sin(value)\n\n\n"
+        "def limit():\n    return 4\n\n\n"
+        "def idle():\n    return 1\n"
+    ),
+    "base.py": (
+        "from abc import ABC\n\n\nclass Base(ABC):\n    start = 1\n\n\ndef mark(function):\n    return function\n"
+    ),
     "choice.py": "try:\n    from fast import chosen\nexcept ImportError:\n    from elf.slow import chosen\n",
     "slow.py": "def chosen():\n    return 1\n",
     "plain.py": "constant = 7\n\n\ndef other(value):\n    return value\n",
     "package/__init__.py": "from elf.package.one import given\n",
     "package/one.py": "def given(value):\n    return value\n",
     "package/two.py": "def given(value):\n    return value + 0\n",
-    "late.py": "def late(value):\n    return ping(value)\n\n\ndef ping(n):\n    return pong(n) if n else 0\n\n\ndef pong(n):\n    return ping(n - 1)\n",
+    "late.py": (
+        "def late(value):\n    return ping(value)\n\n\n"
+        "def ping(n):\n    return pong(n) if n else 0\n\n\n"
+        "def pong(n):\n    return ping(n - 1)\n"
+    ),
 }
 # File, what stands there, what is put there instead: each changes what a call of ``main`` may do.
 COUNTS = {
@@ -515,7 +526,11 @@ COUNTS_NOT = {
     "a class of fields": (
         "tools.py",
         "import math\n",
-        "import math\nfrom dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Entry:\n    name: str\n\n\nTABLE = {'a': Entry('a')}\n\n",
+        (
+            "import math\nfrom dataclasses import dataclass\n\n\n"
+            "@dataclass(frozen=True)\nclass Entry:\n    name: str\n\n\n"
+            "TABLE = {'a': Entry('a')}\n\n"
+        ),
     ),
     "imports for type checkers": (
         "plain.py",
@@ -563,7 +578,10 @@ def test_two_functions_of_one_name_that_are_swapped_count(tmp_path):
         "b.py": "def go():\n    return 2\n",
         "first.py": "from elf.a import go\n\n\ndef first():\n    return go()\n",
         "second.py": "from elf.b import go\n\n\ndef second():\n    return go()\n",
-        "stage.py": "from elf.first import first\nfrom elf.second import second\n\n\ndef main():\n    return first() - second()\n",
+        "stage.py": (
+            "from elf.first import first\nfrom elf.second import second\n\n\n"
+            "def main():\n    return first() - second()\n"
+        ),
     }
     swapped = files | {
         "first.py": files["first.py"].replace("elf.a", "elf.b"),
