@@ -3,8 +3,6 @@
 import ast
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -246,12 +244,12 @@ def test_an_absent_module_is_named():
         fingerprint("elf.distillation.nothing")
 
 
-def test_every_import_of_the_project_is_found():
+def test_every_import_of_the_project_is_found(run_python):
     """Compared with what Python itself imports for a stage."""
     code = (
         "import json, sys, elf.stages.evaluate; print(json.dumps([m for m in sys.modules if m.split('.')[0] == 'elf']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
+    done = run_python("-c", code, check=True)
     imported = set(json.loads(done.stdout))
     assert imported - set(module.PLANNING) <= set(json.loads(fingerprint("elf.stages.evaluate"))) | planned_only()
 
@@ -262,7 +260,7 @@ def planned_only() -> set[str]:
     return {name for name in names if name.startswith("elf")}
 
 
-def test_planning_never_loads_pytorch():
+def test_planning_never_loads_pytorch(run_python):
     """Snakemake reads the configuration, the grid and the fingerprints for every command, and for every job again."""
     code = """\
 import sys
@@ -280,7 +278,7 @@ made = [
 ]
 print(len(made), *sorted({"torch", "torchvision", "safetensors.torch"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
+    done = run_python("-c", code, check=True)
     count, *heavy = done.stdout.split()
     assert int(count) > 0
     assert heavy == []

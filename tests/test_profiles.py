@@ -5,9 +5,10 @@ import re
 import pytest
 import yaml
 from conftest import PROJECT
-from workflow_copy import make_copy
 
 from elf.planning.priorities import GROUPED
+
+pytest_plugins = ("workflow_copy",)
 
 CLUSTERS = ("slurm", "slurm-gpu4")
 NAMES = sorted(path.name for path in (PROJECT / "profiles").iterdir())
@@ -98,8 +99,8 @@ def test_run_time_grows_with_every_attempt(name):
 
 
 @pytest.mark.parametrize("name", [*CLUSTERS, "workstation"])
-def test_a_dry_run_with_the_profile_needs_neither_cluster_nor_gpu(tmp_path, name):
-    copy = make_copy(tmp_path)
+def test_a_dry_run_with_the_profile_needs_neither_cluster_nor_gpu(fresh, name):
+    copy = fresh
     (copy.folder / name).unlink(missing_ok=True)
     (copy.folder / name).symlink_to(f"profiles/{name}")
     command = [*copy.command("all_tables", "--dry-run")[:5], "--profile", name, "--config", "scale=tiny"]
