@@ -216,8 +216,8 @@ def test_commands_named_exist(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_make_targets_named_exist(document):
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
-    assert {name for text in code(document) for name in re.findall(r"\bmake ([a-z]+)", text)} <= targets
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    assert {name for text in code(document) for name in re.findall(r"\bmake ([a-z-]+)", text)} <= targets
 
 
 def test_readme_names_both_commands_and_what_catalogs_look_for():
