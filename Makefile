@@ -43,14 +43,14 @@ mini: install ## make all tables and figures of the paper and the report at the 
 	@echo
 	@$(BIN)/elf summary --scale smoke
 
-# A module stays on one worker; the order is that of tests/conftest.py.
-PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# A module stays on one worker; the order is that of tests/conftest.py. A worker with SLURM mostly waits for it.
+PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 
 test: install ## run the tests that start no other process
-	$(PYTEST) -m "not processes"
+	$(PYTEST) --numprocesses 2 -m "not processes"
 
 test-all: install ## run all tests: workflows, killed jobs, a browser and a SLURM, too
-	$(PYTEST)
+	$(PYTEST) --numprocesses 3
 
 bench: install ## compare the speed with that of the published scripts' way, in docs/results/speed
 	$(BIN)/python -m benchmarks.bench --folder docs/results/speed

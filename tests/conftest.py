@@ -70,6 +70,13 @@ def pytest_runtest_call(item):
     return (yield from _watched(item))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item):
+    """Commands let tiny numbers be zero in their process, which is that of the next test, too."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
+
+
 def _watched(item):
     if FIXTURE in item.fixturenames:
         return (yield)
@@ -126,5 +133,4 @@ def small_process():
         patch.setenv("ELF_DEVICE", "cpu")
         patch.delenv("ELF_CHECKPOINT_SECONDS", raising=False)
         yield
-    torch.set_flush_denormal(False)
     torch.set_num_threads(threads)
