@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import sys
 
 import pytest
@@ -115,7 +116,7 @@ def finished_folder(tmp_path_factory):
 def folder(finished_folder, tmp_path):
     """A folder with configuration and results that a test may change; younger files stay younger."""
     target = tmp_path / "copy"
-    os.system(f"cp -a {finished_folder} {target}")
+    shutil.copytree(finished_folder, target)
     return target
 
 

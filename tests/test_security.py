@@ -146,7 +146,7 @@ def test_labels_that_contain_themselves_are_refused(refused, tmp_path):
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 
 
-def test_no_image_starts_another_program(tmp_path, monkeypatch):
+def test_no_image_starts_another_program(other_processes, tmp_path, monkeypatch):
     """Pillow hands PostScript to Ghostscript, whatever the file is called."""
     canary, programs = tmp_path / "canary", tmp_path / "programs"
     programs.mkdir()

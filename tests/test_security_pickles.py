@@ -47,7 +47,7 @@ def test_nothing_in_a_pickle_is_called_however_it_is_named(refused, reader, tmp_
     assert {file.name for file in tmp_path.iterdir()} == {written(tmp_path, b"").name}
 
 
-def test_the_harmful_pickles_do_harm(tmp_path):
+def test_the_harmful_pickles_do_harm(other_processes, tmp_path):
     """Otherwise the test before this would show nothing."""
     canary = tmp_path / "canary"
     harmless = harmless_pickles("", "")
