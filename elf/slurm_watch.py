@@ -25,6 +25,9 @@ from elf.leftovers import slurm_jobs
 
 HELD = "launch failed requeued held"
 UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "PREEMPTED")
+GIVE_UP = signal.SIGUSR1
+"""Not the signal of Ctrl-C: a process that a script has put into the background ignores that one from its start."""
+
 LOOKS = 3
 """How often in a row a job is not heard of until it counts as forgotten."""
 
@@ -79,7 +82,16 @@ class Watch(logging.Handler):
                 f"SLURM has forgotten the jobs {numbers}, for which Snakemake would wait for ever: stopping it. Start "
                 "it again, it goes on from what is there."
             )
+            # It ends once its executor has woken up; only one that is still there after as many looks is told again.
+            self._not_heard_of.clear()
             self._give_up()
+
+    def look_on(self) -> None:
+        """Look; a SLURM that is too busy to do what it is told is asked again the next time."""
+        try:
+            self.look()
+        except (OSError, subprocess.SubprocessError) as error:
+            self._say(f"SLURM does not do what it is asked for: {error}")
 
 
 def start_watch(folder: Path, logger: logging.Logger) -> None:
@@ -93,10 +105,11 @@ def start_watch(folder: Path, logger: logging.Logger) -> None:
         If ``ELF_WATCH_SECONDS`` is not a positive number.
     """
     seconds = positive_number("ELF_WATCH_SECONDS", os.environ.get("ELF_WATCH_SECONDS") or "60", "seconds")
+    # As if somebody pressed Ctrl-C: Snakemake cancels its jobs and cleans up.
+    signal.signal(GIVE_UP, signal.default_int_handler)
 
     def give_up() -> None:
-        # As if somebody pressed Ctrl-C: Snakemake cancels its jobs and cleans up.
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), GIVE_UP)
 
     def end(why: str) -> None:
         logger.error(why)
@@ -113,6 +126,6 @@ def start_watch(folder: Path, logger: logging.Logger) -> None:
     def go_on_looking() -> None:
         while True:
             time.sleep(seconds)
-            watch.look()
+            watch.look_on()
 
     threading.Thread(target=go_on_looking, daemon=True, name="SLURM watch").start()

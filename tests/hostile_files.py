@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from elf.errors import ElfError
@@ -19,8 +20,16 @@ MEGABYTES = 200
 WATCHED = Path("/proc/self/clear_refs").exists()
 
 
-def refused(reader: Callable, path: Path) -> str:
-    """Return the one line with which a reader refuses a file, read by a process of its own with its memory watched."""
+@pytest.fixture(scope="session")
+def refused(other_processes) -> Callable[[Callable, Path], str]:
+    """Function that returns the one line with which a reader refuses a file.
+
+    It is read by a process of its own, whose memory is watched.
+    """
+    return _refused
+
+
+def _refused(reader: Callable, path: Path) -> str:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_read_apart, args=(reader, path, theirs))

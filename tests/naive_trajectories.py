@@ -1,10 +1,10 @@
 """What the tests of MTT and TESLA compare with: a ConvNet, an unroll and a stop-gradient objective, written out."""
 
-import copy
 import weakref
 
 import torch
 import torch.nn.functional as F
+from helpers import Killed, MemoryCheckpoint, ignore, stream
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -31,10 +31,6 @@ SETTINGS = {
     "augmentation": STRATEGY,
     "align_corners": True,
 }
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def network(norm: str = "in", seed: int = 0):
@@ -73,29 +69,6 @@ def random_dataset(count: int = 6) -> RealImages:
     labels = torch.arange(CLASSES).repeat(count)
     images = torch.randn(len(labels), 3, SIDE, SIDE, generator=stream(1)) + labels[:, None, None, None]
     return RealImages(images, labels, CLASSES)
-
-
-def ignore(finished, total, loss):
-    pass
-
-
-class MemoryCheckpoint:
-    """Keeps the last state, taken every `every` updates."""
-
-    def __init__(self, every: int = 1) -> None:
-        self.every, self.calls, self.state = every, 0, None
-
-    def load(self):
-        return None if self.state is None else copy.deepcopy(self.state)
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.state = copy.deepcopy(make_state())
-
-
-class Killed(Exception):
-    pass
 
 
 def finish_after_kills(start, kill_after, every: int = 1):

@@ -124,7 +124,7 @@ def lost_seconds(updates: list[Update]) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[SlurmCluster]:
+def cluster(other_processes) -> Iterator[SlurmCluster]:
     """A running cluster; the test is skipped where there can be none."""
     STATE.parent.mkdir(parents=True, exist_ok=True)
     # Workers of one test run take turns, a module at a time.
@@ -140,7 +140,7 @@ def cluster() -> Iterator[SlurmCluster]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory) -> SlurmCopy:
+def undisturbed(tmp_path_factory, other_processes) -> SlurmCopy:
     """A copy with the results of a run on this machine without SLURM and without disturbance."""
     copy = SlurmCopy(make_copy(tmp_path_factory.mktemp("undisturbed")).folder)
     copy.edit(SCALE_FILE, "dm: {iterations: 2,", f"dm: {{iterations: {UPDATES},")

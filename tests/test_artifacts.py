@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
@@ -307,13 +306,12 @@ for name, write in writers.items():
 """
 
 
-def fill_up(folder: Path, limit: int) -> None:
+def fill_up(run_python, folder: Path, limit: int) -> None:
     """Let every writer run out of space in a process of its own; the old files must stay as they are."""
     names = ["a.safetensors", "a.parquet", "a.resume", "a.txt"]
     for name in names:
         (folder / name).write_text("the former file")
-    arguments = [sys.executable, "-c", FULL, str(folder), str(limit)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    done = run_python("-c", FULL, folder, limit, check=True)
     lines = done.stdout.splitlines()
     assert len(lines) == len(names), done.stdout + done.stderr
     for name, line in zip(names, lines, strict=True):
@@ -323,19 +321,19 @@ def fill_up(folder: Path, limit: int) -> None:
     assert sorted(file.name for file in folder.iterdir()) == sorted(names)
 
 
-def test_a_file_that_grows_too_large_leaves_nothing_behind(tmp_path):
-    fill_up(tmp_path, limit=100_000)
+def test_a_file_that_grows_too_large_leaves_nothing_behind(run_python, tmp_path):
+    fill_up(run_python, tmp_path, limit=100_000)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_full_disk_leaves_nothing_behind(tmp_path):
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], capture_output=True)
+def test_a_full_disk_leaves_nothing_behind(run, run_python, tmp_path):
+    mounted = run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path)
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        fill_up(tmp_path, limit=0)
+        fill_up(run_python, tmp_path, limit=0)
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        run("umount", tmp_path, check=True)
 
 
 READ_ONLY = """\
@@ -356,7 +354,7 @@ for path in (folder / "open" / "a.txt", folder / "closed" / "a.txt", folder / "c
 """
 
 
-def test_a_folder_that_cannot_be_written_to_is_named():
+def test_a_folder_that_cannot_be_written_to_is_named(run_python):
     """Root's permission is given up, because nothing is read-only for root."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -364,7 +362,7 @@ def test_a_folder_that_cannot_be_written_to_is_named():
         for child, mode in (("open", 0o777), ("closed", 0o555)):
             (folder / child).mkdir()
             (folder / child).chmod(mode)
-        done = subprocess.run([sys.executable, "-c", READ_ONLY, name], capture_output=True, text=True, check=True)
+        done = run_python("-c", READ_ONLY, name, check=True)
         closed, new = done.stdout.splitlines()
         assert closed.startswith(f"{folder}/closed/a.txt: cannot be written: {folder}/closed is not writable (Perm")
         assert new.startswith(f"{folder}/closed/new/a.txt: cannot be written: ")

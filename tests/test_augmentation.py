@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import stream
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
@@ -13,10 +14,6 @@ from scipy.stats import chisquare, kstest
 from elf.data import augmentation
 from elf.data.augmentation import CATEGORIES, STRATEGY, Draw
 from elf.errors import ElfError
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def random_images(seed: int, count: int = 3, side: int = 8, dtype=torch.float64) -> torch.Tensor:

@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(other_processes, tmp_path):
     """Function that starts a process which claims the scale and keeps it until its input ends."""
     started = []
 
@@ -286,3 +286,61 @@ def test_a_job_that_is_heard_of_again_is_not_forgotten(slurm, project, watch):
     for _ in range(5):
         watch[0].look()
     assert watch[1] == []
+
+
+def test_a_run_that_was_given_up_has_time_to_end_before_it_is_told_again(slurm, watch):
+    slurm(*[[]] * (2 * slurm_watch.LOOKS))
+    for _ in range(2 * slurm_watch.LOOKS - 1):
+        watch[0].look()
+    assert watch[1].count("gave up") == 1
+    watch[0].look()
+    assert watch[1].count("gave up") == 2
+
+
+def test_a_slurm_that_is_too_busy_does_not_end_the_watch(slurm, project, watch, monkeypatch):
+    fake = slurm([f"3|PREEMPTED|{RUN}|None|{os.path.realpath(project)}|x"], *[[]] * slurm_watch.LOOKS)
+    answer = fake.run
+
+    def run(command, **options):
+        if command[0] == "scontrol":
+            raise subprocess.TimeoutExpired(command, 60)
+        return answer(command, **options)
+
+    monkeypatch.setattr(leftovers.subprocess, "run", run)
+    for _ in range(1 + slurm_watch.LOOKS):
+        watch[0].look_on()
+    assert "does not do what it is asked for" in watch[1][1]
+    assert watch[1][-1] == "gave up"
+
+
+WATCHED = """
+import logging, sys, threading
+from pathlib import Path
+from elf.slurm_watch import start_watch
+logger = logging.Logger("a workflow", logging.INFO)
+logger.addHandler(logging.StreamHandler(sys.stdout))
+start_watch(Path.cwd(), logger)
+logger.info("Job 1 has been submitted with SLURM jobid 1 (log: x).")
+try:
+    # As Snakemake waits for the end of a job.
+    threading.Semaphore(0).acquire()
+except KeyboardInterrupt:
+    print("cleared up")
+"""
+
+
+@pytest.mark.parametrize("place", ["foreground", "background of a script"])
+def test_a_run_is_given_up_wherever_it_was_started(run, project, place):
+    """A shell without job control, as for each line of a script with ``&``, lets its background ignore Ctrl-C."""
+    squeue = project / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\n")
+    squeue.chmod(0o755)
+    changes = {"PYTHONPATH": str(PROJECT), "PATH": f"{squeue.parent}:{os.environ['PATH']}", "ELF_WATCH_SECONDS": "0.1"}
+    script = "trap '' INT; " if place != "foreground" else ""
+    ended = run(
+        *("sh", "-c", f'{script}exec "$@"', "sh", sys.executable, "-c", WATCHED),
+        **{"cwd": project, "env": os.environ | changes, "timeout": 100},
+    )
+    assert ended.stdout.splitlines()[-1] == "cleared up", ended.stdout + ended.stderr
+    assert "SLURM has forgotten the jobs 1" in ended.stdout

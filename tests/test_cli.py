@@ -3,8 +3,6 @@
 import importlib
 import os
 import re
-import subprocess
-import sys
 import types
 from pathlib import Path
 
@@ -14,11 +12,6 @@ from conftest import PROJECT
 from elf import cli
 from elf.cli import COMMANDS, main
 from elf.errors import ElfError
-
-
-def elf(*arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "elf", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, **options)
 
 
 @pytest.mark.parametrize("asked", ["--help", "-h", "help"])
@@ -120,39 +113,38 @@ def test_every_command_is_a_function_of_its_module():
         assert callable(getattr(importlib.import_module(module), function))
 
 
-def test_the_process_ends_with_the_exit_code_and_without_a_traceback(tmp_path):
-    absent = elf("show", tmp_path / "absent.parquet")
+def test_the_process_ends_with_the_exit_code_and_without_a_traceback(run_python, tmp_path):
+    absent = run_python("-m", "elf", "show", tmp_path / "absent.parquet")
     assert (absent.returncode, absent.stdout) == (1, "")
     assert absent.stderr == (
         f"elf show: error: {tmp_path}/absent.parquet: there is no such file; "
         f"make it with 'snakemake {tmp_path}/absent.parquet'\n"
     )
-    assert elf("help").returncode == 0
-    assert elf("destill").returncode == 2
+    assert run_python("-m", "elf", "help").returncode == 0
+    assert run_python("-m", "elf", "destill").returncode == 2
 
 
-def test_a_mistake_in_the_configuration_ends_every_command_that_reads_it(tmp_path):
+def test_a_mistake_in_the_configuration_ends_every_command_that_reads_it(run_python, tmp_path):
     (tmp_path / "config.yaml").write_text("scale: smoke\nscael: smoke\n")
     for command in (["settings"], ["summary"], ["table", "table05", "--folder", "b"]):
-        done = elf(command[0], "--config", tmp_path, *command[1:])
+        done = run_python("-m", "elf", command[0], "--config", tmp_path, *command[1:])
         assert done.returncode == 1
         assert done.stderr == f"elf {command[0]}: error: {tmp_path}/config.yaml: scael: unknown key; allowed: scale\n"
 
 
-def test_a_reader_that_goes_away_is_no_defect():
+def test_a_reader_that_goes_away_is_no_defect(run_python):
     """As with 'elf settings | head -1'."""
     read_end, write_end = os.pipe()
     os.close(read_end)
-    arguments = [sys.executable, "-m", "elf", "settings", "--scale", "paper"]
-    done = subprocess.run(arguments, stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+    done = run_python("-m", "elf", "settings", "--scale", "paper", stdout=write_end)
     os.close(write_end)
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 1)
 
 
-def test_help_does_not_wait_for_pytorch():
+def test_help_does_not_wait_for_pytorch(run_python):
     code = "import sys; from elf.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=PROJECT).returncode == 0
+    assert run_python("-c", code).returncode == 0
 
 
 @pytest.mark.parametrize("scale", sorted(path.stem for path in Path(PROJECT, "config", "scales").glob("*.yaml")))
@@ -160,6 +152,6 @@ def test_settings_list_what_a_shipped_scale_needs(scale, capsys):
     assert main(["settings", "--config", str(PROJECT / "config"), "--scale", scale]) == 0
     paths = capsys.readouterr().out.splitlines()
     kinds = {"datasets", "experts", "synthetic", "teachers", "features", "evaluations"}
-    # Sets of others need no experts, and what the pieces of a batch do is seen without a teacher.
-    unused = {"published": {"experts"}, "published-one-piece": {"experts", "teachers", "features"}}
-    assert {path.split("/")[0] for path in paths} == kinds - unused.get(scale, set())
+    # Only methods that match trajectories have experts; what the pieces of a batch do is seen without a teacher.
+    unused = {"published-one-piece": {"teachers", "features"}}
+    assert {path.split("/")[0] for path in paths} | {"experts"} == kinds - unused.get(scale, set())

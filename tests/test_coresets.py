@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
@@ -14,10 +15,6 @@ from elf.randomness import generator
 
 METHODS = [herding, k_center, k_means]
 SIDE, CLASSES = 4, 3
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def random_dataset(seed=0, counts=(12, 7, 9)) -> RealImages:

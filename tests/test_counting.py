@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import stream
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -43,10 +44,6 @@ class Operations(TorchDispatchMode):
         if function._overloadpacket in flop_registry:
             self.count += flop_registry[function._overloadpacket](*args, **(kwargs or {}), out_val=result)
         return result
-
-
-def stream():
-    return torch.Generator().manual_seed(0)
 
 
 def built(name, classes=4, side=32):

@@ -56,10 +56,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
-def test_memory_that_is_freed_is_used_again():
+def test_memory_that_is_freed_is_used_again(run_python):
     def page_faults(mode):
-        command = [sys.executable, "-c", FAULTS, mode]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return int(run_python("-c", FAULTS, mode, check=True).stdout)
 
     # 20 tensors of 64 MB: without a word to the allocator each of their pages is mapped anew every time.
     assert page_faults("prepared") * 10 < page_faults("plain")
@@ -76,7 +75,7 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def take_gpu(tmp_path):
+def take_gpu(other_processes, tmp_path):
     """Function that starts a process which sees two GPUs, takes one and keeps it until its input ends."""
     started = []
 

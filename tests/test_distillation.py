@@ -1,9 +1,8 @@
 """Distribution matching against a plain per-class implementation, its resumption, and random real images."""
 
-import copy
-
 import pytest
 import torch
+from helpers import Killed, MemoryCheckpoint, ignore, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,10 +27,6 @@ DM = {
 }
 
 
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def random_dataset(counts=(9, 5, 7)) -> RealImages:
     """Images whose mean depends on the class, in shuffled order."""
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -40,34 +35,11 @@ def random_dataset(counts=(9, 5, 7)) -> RealImages:
     return RealImages(images, labels, len(counts))
 
 
-def ignore(finished, total, loss):
-    pass
-
-
 def distil(method=dm, *, dataset=None, changes=None, ipc=IPC, network="convnet-w4-d2-in", seed=0, **others):
     others.setdefault("progress", ignore)
     return method.distill(
         dataset or random_dataset(), settings=DM | (changes or {}), ipc=ipc, network=network, seed=seed, **others
     )
-
-
-class MemoryCheckpoint:
-    """Keeps the last state, taken every `every` updates."""
-
-    def __init__(self, every: int = 1) -> None:
-        self.every, self.calls, self.state = every, 0, None
-
-    def load(self):
-        return self.state
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.state = copy.deepcopy(make_state())
-
-
-class Killed(Exception):
-    pass
 
 
 def positions(images: torch.Tensor, dataset: RealImages) -> list[int]:

@@ -1,10 +1,10 @@
 """The loop of the iterative methods and its guards, with an update whose every step is known."""
 
-import copy
 import math
 
 import pytest
 import torch
+from helpers import Killed, MemoryCheckpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,25 +52,6 @@ class Walk:
     def run(self, total, **others):
         others.setdefault("progress", lambda finished, total, loss: None)
         return loop.run(self.update, total=total, state=self.state, result=self.result, hint="lower the lr", **others)
-
-
-class MemoryCheckpoint:
-    """Keeps the last state, taken every `every` updates."""
-
-    def __init__(self, every: int = 1) -> None:
-        self.every, self.calls, self.state = every, 0, None
-
-    def load(self):
-        return self.state
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.state = copy.deepcopy(make_state())
-
-
-class Killed(Exception):
-    pass
 
 
 def killing(last):

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 
 import jsonschema
 import pytest
@@ -104,10 +103,10 @@ def rule_files():
     return [f"rules/{file.name}" for file in (PROJECT / "rules").glob("*.smk")]
 
 
-def tracked_texts():
+def tracked_texts(run):
     """Yield path and text of every file that the repository holds."""
     try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True, text=True)
+        listed = run("git", "ls-files", "-z", check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git repository: nobody can say which files belong to the project")
     for name in filter(None, listed.stdout.split("\0")):
@@ -217,8 +216,8 @@ def test_commands_named_exist(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_make_targets_named_exist(document):
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
-    assert {name for text in code(document) for name in re.findall(r"\bmake ([a-z]+)", text)} <= targets
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    assert {name for text in code(document) for name in re.findall(r"\bmake ([a-z-]+)", text)} <= targets
 
 
 def test_readme_names_both_commands_and_what_catalogs_look_for():
@@ -270,13 +269,13 @@ def test_rooms_are_all_there_and_all_named():
     assert modules | packages <= named
 
 
-def test_planning_and_drawing_are_free_of_pytorch():
+def test_planning_and_drawing_are_free_of_pytorch(run_python):
     imported = re.findall(r"^from (elf[\w.]*) import (\w+)", read("rules/common.smk"), re.MULTILINE)
     results = [f"elf.results.{file.stem}" for file in (PROJECT / "elf" / "results").glob("[a-z]*.py")]
     modules = [module if module != "elf.stages" else f"{module}.{name}" for module, name in imported]
     assert "elf.finding_data" in modules
     program = f"import sys, {', '.join([*modules, *results])}; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True)
+    run_python("-c", program, check=True)
 
 
 @pytest.mark.parametrize("library", ["networks", "data", "objectives", "distillation", "training"])
@@ -305,10 +304,10 @@ REGISTRY = re.compile(
 )
 
 
-def test_no_file_names_a_machine_or_a_package_server():
+def test_no_file_names_a_machine_or_a_package_server(run):
     found = [
         f"{name}:{number}: {line.strip()[:100]}"
-        for name, text in tracked_texts()
+        for name, text in tracked_texts(run)
         for number, line in enumerate(text.splitlines(), start=1)
         if MACHINE_PATH.search(line) or REGISTRY.search(line)
     ]

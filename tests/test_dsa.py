@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import Killed, MemoryCheckpoint, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -39,10 +40,6 @@ DSA = {
 NETWORKS = ["convnet-w4-d2-in", "convnet-w4-d2-bn"]
 
 
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def random_dataset(counts=(9, 5, 7)) -> RealImages:
     """Images whose mean depends on the class, in shuffled order."""
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -56,25 +53,6 @@ def distil(*, dataset=None, changes=None, ipc=IPC, network=NETWORKS[0], seed=0, 
     return dsa.distill(
         dataset or random_dataset(), settings=DSA | (changes or {}), ipc=ipc, network=network, seed=seed, **others
     )
-
-
-class MemoryCheckpoint:
-    """Keeps the last state, taken every `every` updates."""
-
-    def __init__(self, every: int = 1) -> None:
-        self.every, self.calls, self.state = every, 0, None
-
-    def load(self):
-        return self.state
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.state = copy.deepcopy(make_state())
-
-
-class Killed(Exception):
-    pass
 
 
 # --- matching loss ---------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import pytest
 import safetensors
 import torch
 from conftest import PROJECT
+from helpers import Killed, MemoryCheckpoint, ignore
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_trajectories import MemoryCheckpoint, ignore
 
 from elf.artifacts import experts as experts_module
 from elf.artifacts.experts import ExpertBuffer
@@ -179,9 +179,6 @@ def test_more_epochs_than_the_recipe_has_are_refused():
 def test_killed_and_started_again_is_bit_identical(kills, every):
     spec = spec_of(epochs=(0, 1, 2, 4), storage="bfloat16")
     whole = train_it(spec)
-
-    class Killed(Exception):
-        pass
 
     class Dying(MemoryCheckpoint):
         """Saves as often as asked, and kills the job after some passes."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import stream
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,10 +23,6 @@ from elf.stages.export import export, read_for_export
 
 NAMES = ["air plane", "cat/dog", "ship"]
 SIDE, IPC = 8, 2
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def artifact(path: Path, kind: str, spec: dict, tensors: dict, inputs: dict | None = None) -> dict:

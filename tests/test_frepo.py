@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import Killed, MemoryCheckpoint, ignore, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,19 +37,11 @@ FREPO = {
 }
 
 
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def random_dataset() -> RealImages:
     """Images whose mean depends on the class, in shuffled order."""
     labels = torch.arange(CLASSES).repeat_interleave(7)[torch.randperm(7 * CLASSES, generator=stream(0))]
     images = torch.randn(len(labels), 3, SIDE, SIDE, generator=stream(1)) + labels[:, None, None, None]
     return RealImages(images, labels, CLASSES)
-
-
-def ignore(finished, total, loss):
-    pass
 
 
 def distil(*, dataset=None, seed=0, network=NETWORK, progress=ignore, checkpoint=None, **changes):
@@ -61,25 +54,6 @@ def distil(*, dataset=None, seed=0, network=NETWORK, progress=ignore, checkpoint
         progress=progress,
         checkpoint=checkpoint,
     )
-
-
-class MemoryCheckpoint:
-    """Keeps the last state, taken every `every` updates."""
-
-    def __init__(self, every: int) -> None:
-        self.every, self.calls, self.state = every, 0, None
-
-    def load(self):
-        return self.state
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.state = copy.deepcopy(make_state())
-
-
-class Killed(Exception):
-    pass
 
 
 # --- labels and losses -----------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """FrePo's own evaluation: its augmentation, its schedule, and training against an optimiser of PyTorch."""
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import Killed, MemoryCheckpoint, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -30,10 +30,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 SIDE = 8
 RECIPE = FrepoRecipe(steps=7, lr=0.01, warmup_steps=2, lr_final_fraction=0.01, batch_size=4, augmentation=STRATEGY)
 OFFICIAL = RECIPE.model_copy(update={"steps": 0, "lr": 3e-4, "warmup_steps": 500, "batch_size": 500})
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def random_images(count: int = 6, side: int = SIDE, seed: int = 0) -> torch.Tensor:
@@ -220,23 +216,6 @@ def test_a_small_set_is_one_batch_that_is_learned():
     recipe = RECIPE.model_copy(update={"steps": 200, "batch_size": 500, "augmentation": "none"})
     trained(recipe, progress=lambda *call: losses.append(call[2].item()))
     assert losses[-1] < 0.05 * losses[0]
-
-
-class Killed(Exception):
-    pass
-
-
-class MemoryCheckpoint:
-    def __init__(self, every: int) -> None:
-        self.every, self.calls, self.state = every, 0, None
-
-    def load(self):
-        return self.state
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.state = copy.deepcopy(make_state())
 
 
 @settings(max_examples=12)

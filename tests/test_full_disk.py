@@ -42,7 +42,7 @@ def study(finished, tmp_path_factory):
 
 
 @pytest.fixture
-def disk(tmp_path):
+def disk(other_processes, tmp_path):
     yield from mounted(tmp_path / "disk", "4k")
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT
+from helpers import stream
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -64,10 +65,6 @@ def project(tmp_path, monkeypatch) -> Path:
         (tmp_path / "config" / name).write_bytes((PROJECT / "config" / name).read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def photos(count: int, side: int = 8, seed: int = 0) -> torch.Tensor:

@@ -59,7 +59,7 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes(other_processes):
     """Processes that start within a moment, because the one they are forked from has already read PyTorch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["elf.stages.distill", "elf.stages.train_expert", "elf.stages.train_teacher"])

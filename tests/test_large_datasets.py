@@ -1,13 +1,11 @@
 """Datasets that are too large for memory give the same bits as others, and stay in their files."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -303,10 +301,9 @@ def write_batch(file, random, count: int) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures with /proc")
-def test_memory_stays_far_below_the_size_of_the_file(tmp_path):
+def test_memory_stays_far_below_the_size_of_the_file(run_python, tmp_path):
     write_release(tmp_path / "large")
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "downsampled"]
-    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    ended = run_python("-c", PROGRAM, tmp_path, "downsampled")
     assert ended.returncode == 0, ended.stderr
     peaks = json.loads(ended.stdout.splitlines()[-1])
     size = COUNT * 3 * SIDE * SIDE

@@ -5,6 +5,7 @@ import importlib
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers import Killed
 from hypothesis import given
 from hypothesis import strategies as st
 from small_jobs import EXPERT_EPOCHS, EXPERTS, NETWORK, TEACHER_EPOCHS, SmallJobs
@@ -123,10 +124,6 @@ STAGES = {
     "evaluate": ("shard.parquet", 2 * PASSES),
 }
 """The file that a stage makes, and its passes or updates."""
-
-
-class Killed(Exception):
-    """The end of an attempt."""
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from helpers import ignore, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_trajectories import (
@@ -14,7 +15,6 @@ from naive_trajectories import (
     SIDE,
     FakeExperts,
     finish_after_kills,
-    ignore,
     naive,
     naive_logits,
     naive_unrolled_loss,
@@ -23,7 +23,6 @@ from naive_trajectories import (
     ours,
     peak_bytes,
     random_dataset,
-    stream,
 )
 
 from elf.data import augmentation

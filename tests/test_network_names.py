@@ -1,8 +1,5 @@
 """Names of networks: round trip, scaling, closed-form feature shapes, teachers that fit."""
 
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +144,6 @@ def test_no_teacher_fits_an_odd_map():
         matching_teacher("resnet18-in", 33)
 
 
-def test_names_need_no_torch():
+def test_names_need_no_torch(run_python):
     code = "import sys, elf.networks.names; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run_python("-c", code).returncode == 0

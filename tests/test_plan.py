@@ -4,8 +4,7 @@ import itertools
 import json
 import math
 import os
-import subprocess
-import sys
+import shutil
 
 import pytest
 import yaml
@@ -117,7 +116,7 @@ def finished_folder(tmp_path_factory):
 def folder(finished_folder, tmp_path):
     """A folder with configuration and results that a test may change; younger files stay younger."""
     target = tmp_path / "copy"
-    os.system(f"cp -a {finished_folder} {target}")
+    shutil.copytree(finished_folder, target)
     return target
 
 
@@ -479,11 +478,11 @@ def test_a_wrong_number_of_devices(folder, capsys):
     assert "found '0', allowed are 1 and more" in capsys.readouterr().err
 
 
-def test_planning_the_paper_is_fast_and_without_torch():
+def test_planning_the_paper_is_fast_and_without_torch(run_python):
     code = (
         "import sys, time; from elf.stages.forecast import main; started = time.process_time(); "
         "main(['--scale', 'paper']); assert 'torch' not in sys.modules; assert time.process_time() - started < 10"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    ended = run_python("-c", code)
     assert ended.returncode == 0, ended.stderr
     assert "experts" in ended.stdout

@@ -1,15 +1,22 @@
 """The profiles: found as documented, without the settings that are known to lose work."""
 
+import asyncio
 import re
 import sys
+import types
+from unittest.mock import MagicMock
 
 import pytest
+import snakemake_executor_plugin_slurm as executor
 import yaml
 from conftest import PROJECT
-from workflow_copy import make_copy
+from snakemake_executor_plugin_slurm import ExecutorSettings
 
 from elf.planning.priorities import GROUPED
 
+pytest_plugins = ("workflow_copy",)
+
+DEFAULT = ExecutorSettings.__dataclass_fields__["status_attempts"].default
 CLUSTERS = ("slurm", "slurm-gpu4")
 NAMES = sorted(path.name for path in (PROJECT / "profiles").iterdir())
 RULES = {rule: file.read_text() for file in (PROJECT / "rules").glob("*.smk") for rule in [file.name]}
@@ -99,8 +106,8 @@ def test_run_time_grows_with_every_attempt(name):
 
 
 @pytest.mark.parametrize("name", [*CLUSTERS, "workstation"])
-def test_a_dry_run_with_the_profile_needs_neither_cluster_nor_gpu(tmp_path, name):
-    copy = make_copy(tmp_path)
+def test_a_dry_run_with_the_profile_needs_neither_cluster_nor_gpu(fresh, name):
+    copy = fresh
     (copy.folder / name).unlink(missing_ok=True)
     (copy.folder / name).symlink_to(f"profiles/{name}")
     command = [*copy.command("all_tables", "--dry-run")[:5], "--profile", name, "--config", "scale=tiny"]
@@ -111,8 +118,8 @@ def test_a_dry_run_with_the_profile_needs_neither_cluster_nor_gpu(tmp_path, name
     assert not list((copy.folder / ".snakemake").glob("elf/*.claim"))
 
 
-def test_the_documented_command_plans_the_paper_and_no_other_key_changes_that(tmp_path):
-    copy = make_copy(tmp_path)
+def test_the_documented_command_plans_the_paper_and_no_other_key_changes_that(fresh, tmp_path):
+    copy = fresh
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "table05", "--dry-run", "--quiet", "rules"]
     ended = copy.call(command)
     assert ended.status == 0, ended.output
@@ -128,3 +135,44 @@ def test_the_documented_command_plans_the_paper_and_no_other_key_changes_that(tm
     assert elsewhere.is_dir() and not (elsewhere / "results").exists()
     refused = copy.call([*command, "--config", "another_key=1"])
     assert refused.status == 1 and "unknown 'another_key'" in refused.output
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+@pytest.mark.parametrize("failures", [4, 7, 1000])
+def test_jobs_are_not_forgotten_while_the_controller_is_away(name, failures, monkeypatch):
+    """What Snakemake's executor does not give back after looking is never looked at again: it would wait for ever."""
+    attempts = profile(name)["slurm-status-attempts"]
+    assert jobs_kept(monkeypatch, failures, attempts)
+
+
+def test_by_default_jobs_are_forgotten_after_five_failures(monkeypatch):
+    """Why the profiles say something; once this fails, they need not."""
+    assert jobs_kept(monkeypatch, 4, DEFAULT)
+    assert not jobs_kept(monkeypatch, 5, DEFAULT)
+
+
+def jobs_kept(monkeypatch, failures: int, attempts: int) -> bool:
+    """Return whether a running job is still looked at after squeue has failed so often in a row."""
+    answers = iter([(None, None)] * failures + [({"1": "RUNNING"}, 0.1)])
+
+    async def answer(command, logger):
+        return next(answers)
+
+    monkeypatch.setattr(executor, "query_job_status", answer)
+    monkeypatch.setattr(executor, "get_min_job_age", lambda: 7200)
+    monkeypatch.setattr(executor, "is_query_tool_available", lambda name: False)
+    settings = types.SimpleNamespace(status_attempts=attempts, init_seconds_before_status_checks=10)
+    this = MagicMock(
+        workflow=types.SimpleNamespace(executor_settings=settings),
+        get_status_command=lambda: "squeue",
+        run_uuid="12345678-abcd-1234-abcd-123456789012",
+        **{"_status_query_failures": 0, "_status_query_calls": 0, "_status_query_total_seconds": 0.0},
+        **{"_status_query_min_seconds": None, "_status_query_max_seconds": 0.0, "_status_query_cycle_rows": []},
+        next_seconds_between_status_checks=10,
+    )
+    job = types.SimpleNamespace(external_jobid="1", aux={})
+
+    async def look() -> list:
+        return [kept async for kept in executor.Executor.check_active_jobs(this, [job])]
+
+    return asyncio.run(look()) == [job]

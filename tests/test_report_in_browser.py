@@ -26,7 +26,7 @@ def found_browser() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(other_processes):
     program = found_browser()
     if program is None:
         pytest.skip("no Chromium: name one with ELF_CHROMIUM, or have one of " + ", ".join(BROWSERS) + " on the PATH")

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hostile_files import START, as_archive, call, harmful_pickles, name, number, refused
+from hostile_files import START, as_archive, call, harmful_pickles, name, number
 from PIL import EpsImagePlugin, Image
 
 from elf.artifacts.manifest import MANIFEST, read_manifest
@@ -32,6 +32,8 @@ from elf.errors import ElfError
 from elf.importing.folders import read_folder
 from elf.importing.reading import read
 from elf.results.reading import read_results
+
+pytest_plugins = ("hostile_files",)
 
 # --- archives -----------------------------------------------------------------------------------------------------
 
@@ -50,7 +52,7 @@ def hostile_members(archive: zipfile.ZipFile, outside: Path) -> None:
     archive.writestr(link, f"{outside}/evil.npy")
 
 
-def test_archives_are_never_unpacked(tmp_path):
+def test_archives_are_never_unpacked(refused, tmp_path):
     """Members that lead elsewhere are names of arrays like any other; no file comes of them."""
     inside, outside = tmp_path / "a" / "b", tmp_path / "outside"
     inside.mkdir(parents=True)
@@ -79,7 +81,7 @@ def test_archives_are_never_unpacked(tmp_path):
     assert not any(outside.iterdir())
 
 
-def test_an_archive_with_two_pickles_of_one_name_is_refused(tmp_path):
+def test_an_archive_with_two_pickles_of_one_name_is_refused(refused, tmp_path):
     path = as_archive(tmp_path, START + b"}.")
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("new/data.pkl", START + call(name("builtins", "bytearray"), number(10**9)) + b".")
@@ -100,7 +102,7 @@ def test_an_archive_that_would_fill_the_memory_is_refused(kind, tmp_path, monkey
         read(tmp_path / f"set.{kind}")
 
 
-def test_arrays_with_objects_somewhere_inside_are_refused(tmp_path):
+def test_arrays_with_objects_somewhere_inside_are_refused(refused, tmp_path):
     canary = tmp_path / "canary"
 
     class Harm:
@@ -125,7 +127,7 @@ def test_arrays_with_objects_somewhere_inside_are_refused(tmp_path):
     assert not canary.exists()
 
 
-def test_labels_that_contain_themselves_are_refused(tmp_path):
+def test_labels_that_contain_themselves_are_refused(refused, tmp_path):
     doubled = [1]
     for _ in range(40):
         doubled = [doubled, doubled]
@@ -144,7 +146,7 @@ def test_labels_that_contain_themselves_are_refused(tmp_path):
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 
 
-def test_no_image_starts_another_program(tmp_path, monkeypatch):
+def test_no_image_starts_another_program(other_processes, tmp_path, monkeypatch):
     """Pillow hands PostScript to Ghostscript, whatever the file is called."""
     canary, programs = tmp_path / "canary", tmp_path / "programs"
     programs.mkdir()
@@ -175,7 +177,7 @@ def png_that_claims(side: int) -> bytes:
     return bytes(content)
 
 
-def test_an_image_that_claims_a_huge_side_takes_no_gigabytes(tmp_path):
+def test_an_image_that_claims_a_huge_side_takes_no_gigabytes(refused, tmp_path):
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "0.png").write_bytes(png_that_claims(60_000))

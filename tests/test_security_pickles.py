@@ -18,12 +18,13 @@ from hostile_files import (
     harmless_pickles,
     name,
     number,
-    refused,
     text,
 )
 
 from elf.data.sources.pickled import read_pickle
 from elf.importing.reading import read
+
+pytest_plugins = ("hostile_files",)
 
 READERS = {
     "elf import, new file": (read, as_archive),
@@ -35,7 +36,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_nothing_in_a_pickle_is_called_however_it_is_named(reader, tmp_path):
+def test_nothing_in_a_pickle_is_called_however_it_is_named(refused, reader, tmp_path):
     canary = tmp_path / "canary"
     pickles = harmful_pickles(canary)
     reading, written = READERS[reader]
@@ -46,7 +47,7 @@ def test_nothing_in_a_pickle_is_called_however_it_is_named(reader, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {written(tmp_path, b"").name}
 
 
-def test_the_harmful_pickles_do_harm(tmp_path):
+def test_the_harmful_pickles_do_harm(other_processes, tmp_path):
     """Otherwise the test before this would show nothing."""
     canary = tmp_path / "canary"
     harmless = harmless_pickles("", "")
@@ -58,13 +59,13 @@ def test_the_harmful_pickles_do_harm(tmp_path):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_small_pickle_takes_no_gigabytes(reader, tmp_path):
+def test_a_small_pickle_takes_no_gigabytes(refused, reader, tmp_path):
     reading, written = READERS[reader]
     for content in demanding_pickles().values():
         refused(reading, written(tmp_path, content))
 
 
-def test_allowed_names_with_evil_arguments_are_refused(tmp_path):
+def test_allowed_names_with_evil_arguments_are_refused(refused, tmp_path):
     """What rebuilds tensors and arrays is given sizes, types and states that it was not made for."""
     storage = b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + number(10**9) + b"tQ"
     few = b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + number(4) + b"tQ"

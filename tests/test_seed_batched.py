@@ -5,6 +5,7 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
+from helpers import Killed, MemoryCheckpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretended_gpu import DEVICE, PretendedGpu
@@ -146,27 +147,6 @@ def test_progress_gets_the_mean_loss_over_networks_as_a_tensor():
 
 
 # --- interruptions ----------------------------------------------------------------------------------------
-
-
-class Killed(Exception):
-    pass
-
-
-class MemoryCheckpoint:
-    """Saves after every few steps, like a checkpoint whose time is up; dies at one of them."""
-
-    def __init__(self, every: int) -> None:
-        self.every, self.calls, self.state, self.die_at = every, 0, None, None
-
-    def load(self):
-        return self.state
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls == self.die_at:
-            raise Killed
-        if self.calls % self.every == 0:
-            self.state = {name: tensor.detach().clone() for name, tensor in make_state().items()}
 
 
 def small() -> list[nn.Module]:

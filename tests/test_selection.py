@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from fabricated_results import ABOUT, cell, frames, spread
+from helpers import stream
 
 from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import read_tensors
@@ -26,10 +27,6 @@ from elf.training import accuracy, train
 SIDE, CLASSES = 16, 3
 SETTINGS = {"selection": "validation", "selection_every": 2, "selection_networks": 2, "selection_epochs": 3}
 DM = {"iterations": 7, "lr": 1.0, "momentum": 0.5, "batch_real": 6, "augmentation": "none", "align_corners": False}
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def real_images(per_class: int = 8) -> RealImages:

@@ -979,19 +979,24 @@ def test_a_report_can_be_written_while_much_is_missing(copy, capsys):
 # Interrupted jobs.
 
 
-def kill_while_it_runs(command, checkpoint: Path, pause: float) -> None:
-    """Start a command in a process of its own and kill it some time after it has first written a checkpoint."""
-    environment = os.environ | {"ELF_CHECKPOINT_SECONDS": "0"}
-    arguments = [sys.executable, "-m", "elf", *map(str, command)]
-    job = subprocess.Popen(arguments, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        while not checkpoint.exists() and job.poll() is None:
-            time.sleep(0.001)
-        time.sleep(pause)
-    finally:
-        job.kill()
-        _, errors = job.communicate()
-    assert job.returncode == -signal.SIGKILL, errors
+@pytest.fixture
+def kill_while_it_runs(other_processes):
+    """Function that starts a command and kills it some time after it has first written a checkpoint."""
+
+    def kill(command, checkpoint: Path, pause: float) -> None:
+        environment = os.environ | {"ELF_CHECKPOINT_SECONDS": "0"}
+        arguments = [sys.executable, "-m", "elf", *map(str, command)]
+        job = subprocess.Popen(arguments, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            while not checkpoint.exists() and job.poll() is None:
+                time.sleep(0.001)
+            time.sleep(pause)
+        finally:
+            job.kill()
+            _, errors = job.communicate()
+        assert job.returncode == -signal.SIGKILL, errors
+
+    return kill
 
 
 def job_of(study: Study, stage: str):
@@ -1016,7 +1021,7 @@ def job_of(study: Study, stage: str):
 
 
 @pytest.mark.parametrize(("stage", "pause"), [("distill", 0.03), ("train-teacher", 0.1), ("evaluate", 0.0)])
-def test_a_killed_job_continues_and_ends_as_if_nothing_had_happened(copy, stage, pause, caplog):
+def test_a_killed_job_continues_and_ends_as_if_nothing_had_happened(copy, kill_while_it_runs, stage, pause, caplog):
     command, checkpoint, result = job_of(copy, stage)
     result.unlink(missing_ok=True)
     kill_while_it_runs(command, checkpoint, pause)
@@ -1043,7 +1048,7 @@ def test_a_killed_job_continues_and_ends_as_if_nothing_had_happened(copy, stage,
         assert set(accuracies[0]) == {"0", "1", "30", "60"}
 
 
-def test_a_checkpoint_of_another_job_is_not_continued(copy, caplog):
+def test_a_checkpoint_of_another_job_is_not_continued(copy, kill_while_it_runs, caplog):
     """The same file, but other settings: a result must never be half of one and half of the other."""
     command, checkpoint, result = job_of(copy, "train-teacher")
     kill_while_it_runs(command, checkpoint, 0)

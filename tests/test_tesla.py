@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import MemoryCheckpoint, ignore, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_trajectories import (
@@ -11,9 +12,7 @@ from naive_trajectories import (
     SETTINGS,
     SIDE,
     FakeExperts,
-    MemoryCheckpoint,
     finish_after_kills,
-    ignore,
     naive,
     naive_cross_entropy,
     naive_logits,
@@ -23,7 +22,6 @@ from naive_trajectories import (
     ours,
     peak_bytes,
     random_dataset,
-    stream,
 )
 
 from elf.data import augmentation

@@ -31,7 +31,7 @@ def clock(monkeypatch) -> Clock:
 
 
 @pytest.fixture
-def squeue(tmp_path, monkeypatch):
+def squeue(other_processes, tmp_path, monkeypatch):
     """Function that puts a squeue on the PATH which answers with a text, and notes how it was asked."""
 
     def answer(text: str, status: int = 0):

@@ -5,6 +5,7 @@ import math
 import numpy
 import pytest
 import torch
+from helpers import Killed, MemoryCheckpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -164,25 +165,6 @@ def test_labels_and_targets_stay_with_their_images_and_are_not_augmented():
         return task.loss(network, batch, batch_labels)
 
     train(small_network(), images, labels, recipe(), objective=objective, targets=features, **streams())
-
-
-class Killed(Exception):
-    pass
-
-
-class MemoryCheckpoint:
-    """Saves after every few steps, like a checkpoint whose time is up."""
-
-    def __init__(self, every: int) -> None:
-        self.every, self.calls, self.state = every, 0, None
-
-    def load(self):
-        return self.state
-
-    def save_if_due(self, make_state):
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.state = {name: value.clone() for name, value in make_state().items()}
 
 
 STEPS = 21

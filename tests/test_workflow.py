@@ -349,7 +349,7 @@ def test_a_mistake_in_the_configuration_is_one_line_and_no_job(fresh, mistake):
 def test_an_unknown_scale_names_those_that_exist(fresh):
     ended = fresh.run(scale="huge")
     assert ended.status != 0
-    assert "huge.yaml; allowed: laptop, paper, smoke, tiny" in ended.output
+    assert "huge.yaml; allowed: demo, laptop, paper, smoke, tiny" in ended.output
     assert "Traceback" not in ended.output
 
 

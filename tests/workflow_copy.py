@@ -261,7 +261,7 @@ def make_copy(parent: Path) -> WorkflowCopy:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> WorkflowCopy:
+def finished(tmp_path_factory, other_processes) -> WorkflowCopy:
     """A copy in which the tiny scale was run; never changed by a test. Workers of one test run share it."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -285,7 +285,7 @@ def workflow(finished, tmp_path) -> WorkflowCopy:
 
 
 @pytest.fixture
-def fresh(tmp_path) -> WorkflowCopy:
+def fresh(tmp_path, other_processes) -> WorkflowCopy:
     """A copy in which nothing was run."""
     return make_copy(tmp_path)
 
