@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.cases import CASES, Case
 from benchmarks.publishing import publish
-from elf.device import DEVICES, pick_device
+from elf.machine.device import DEVICES, pick_device
 
 ROOT = Path(__file__).resolve().parents[1]
 TURNS = 5

@@ -12,18 +12,19 @@ from benchmarks.plain import training as plain_training
 from benchmarks.plain.networks import build as build_plainly
 from elf.data import augmentation
 from elf.data.preprocessing import CONSTANTS, Normalisation
-from elf.distillation import dm, dsa, loop, mtt, tesla
+from elf.distillation import dm, dsa, mtt, tesla
 from elf.distillation.dsa import STREAMS
-from elf.distillation.synthetic import RealImages, indices_by_class, real_initialisation
+from elf.distillation.shared import loop
+from elf.distillation.shared.synthetic import RealImages, indices_by_class, real_initialisation
 from elf.distillation.trajectories import draw_segment, draw_steps
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.flat import flatten
-from elf.networks.names import feature_shape
 from elf.objectives import elf as elf_objective
 from elf.objectives import task
-from elf.randomness import generator
+from elf.specs.network import feature_shape
 from elf.specs.training import TrainingRecipe
-from elf.training import train
+from elf.training.protocol import train
 
 Run = Callable[[int], dict[str, Tensor]]
 """Does some units of work, from the same start each time, and returns what came out."""

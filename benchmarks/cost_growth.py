@@ -21,14 +21,14 @@ from benchmarks import cases
 from benchmarks.cases import Size
 from benchmarks.publishing import publish
 from benchmarks.worker import resident_bytes
-from elf import device
 from elf.data.normalised import NormalisedImages
 from elf.data.preprocessing import CONSTANTS, Normalisation
 from elf.distillation import dm, mtt, tesla
-from elf.memory import peak_resident_bytes
+from elf.machine import device
+from elf.machine.memory import peak_resident_bytes
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.randomness import generator
-from elf.training import train
+from elf.training.protocol import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = Size(network="convnet-w32-d3-in", per_class=50)

@@ -36,7 +36,7 @@ EVALUATED = ["convnet-w128-d3-in", "convnet-w128-d3-bn", "resnet18-in", "resnet1
 PLANNING = """
 import time
 from pathlib import Path
-from elf.stages.plan import make_plan
+from elf.study.plan import make_plan
 started = time.process_time()
 plan = make_plan(Path("config"), "large", Path("results"))
 print(time.process_time() - started, list(plan.grid.evaluations)[-1])

@@ -19,10 +19,10 @@ from scaling_document import fill
 from scaling_jobs import BY_RULES, ORDERS, Paper, read_paper
 from scaling_memory import unrolled
 
+from benchmarks.cluster import Cluster, Run, Submissions, simulate
+from benchmarks.peaks import busiest, largest_at_once
 from elf.planning.calibration import ANY, Calibration, read_calibration
-from elf.planning.cluster import Cluster, Run, Submissions, simulate
 from elf.planning.costs import stage_of
-from elf.planning.peaks import busiest, largest_at_once
 from elf.planning.scheduling import chains, longest_chain, schedule
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ TIME_LIMITS = (4, 12, 24, 48)  # hours
 START_SECONDS = 7.0
 # A call of sbatch, and writing its script; assumed.
 SUBMISSION_SECONDS = 0.3
-# elf/stages/job.py
+# elf/running/job.py
 CHECKPOINT_SECONDS = 300
 # A makespan this near to the longest chain is as good as it gets.
 NEAR = 1.1

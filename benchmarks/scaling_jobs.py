@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.cluster import CPU, HERE, Submissions, contracted, grouped
+from benchmarks.resuming import resume_bytes
 from elf.planning.calibration import Calibration
-from elf.planning.cluster import CPU, HERE, Submissions, contracted, grouped
 from elf.planning.costs import Surroundings, bytes_of, stage_of, work_of
 from elf.planning.forecast import surroundings
-from elf.planning.jobs import Job, jobs_of
 from elf.planning.priorities import priorities
-from elf.planning.resuming import resume_bytes
 from elf.planning.scheduling import chains
-from elf.planning.states import State
 from elf.planning.work import Work
 from elf.specs.kinds import KINDS
-from elf.stages.plan import make_plan
+from elf.status.jobs import Job, jobs_of
+from elf.status.states import State
+from elf.study.plan import make_plan
 
 # An order that does without counting operations, for comparison: experts before teachers before all else.
 FIXED = {"experts": 20, "teacher trainings": 10, "teacher checkpoints": 10}

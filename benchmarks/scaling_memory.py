@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scaling_jobs import Paper
 
-from elf.networks.names import parse
+from elf.specs.network import parse
 
 # What docs/results/unroll_memory/memory.csv was measured with: benchmarks/unroll_memory.py.
 MEASURED = {"network": "convnet-w128-d3-in", "side": 32, "images": 100}

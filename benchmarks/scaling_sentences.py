@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 from scaling_tables import RULES, SPEEDS, Frames, graph_medians, profile_runs, shortened
 
-from elf.planning.text import hours, space
+from elf.status.text import hours, space
 
 CARDS = (40, 80, 141)
 """Gigabytes of GPUs by their data sheets: A100, A100 and H100, H200."""

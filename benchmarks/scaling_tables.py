@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from elf.planning.text import hours, space
+from elf.status.text import hours, space
 
 SPEEDS = ("three times lower", "assumed", "three times higher")
 RULES, KINDS, SECONDS = ORDERS = ("priorities of the rules", "experts and teachers first", "chain of seconds")

@@ -10,11 +10,12 @@ import torch
 
 from benchmarks.cases import Size, recipe
 from benchmarks.publishing import publish
-from elf import device as devices
-from elf import seed_batched, training
-from elf.networks.names import feature_shape
+from elf.machine import device as devices
+from elf.machine.randomness import generator
 from elf.objectives import elf
-from elf.randomness import generator
+from elf.specs.network import feature_shape
+from elf.training import protocol as training
+from elf.training import seeds_at_once as seed_batched
 
 CASES = [("convnet-w128-d3-in", images) for images in (10, 20, 50, 100, 250)]
 CASES += [("convnet-w128-d3-bn", 100), ("resnet18-in", 10), ("resnet18-in", 100), ("vgg11-in", 10), ("vgg11-in", 100)]

@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from elf import device as devices
-from elf.distillation.synthetic import RealImages
-from elf.files import write_text
+from elf.artifacts.files import write_text
+from elf.distillation.shared.synthetic import RealImages
+from elf.machine import device as devices
 from elf.networks.building import build_network
 from elf.networks.flat import flatten
 

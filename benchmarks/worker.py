@@ -28,7 +28,7 @@ def start(case: str, side: str, threads: int, name: str):
     import torch
 
     from benchmarks.cases import CASES
-    from elf import device as devices
+    from elf.machine import device as devices
 
     device = devices.pick_device(name)
     if side == "ours":
@@ -57,7 +57,7 @@ def profiled(run, units: int) -> dict[str, float]:
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
-    from elf import device as devices
+    from elf.machine import device as devices
 
     on_gpu = torch.cuda.is_initialized()
     # What is replayed no longer says which operation it came from.

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from elf.artifacts.fingerprint import fingerprint
 from elf.artifacts.manifest import describe
 from elf.artifacts.tables import write_table
-from elf.fingerprint import fingerprint
 from elf.results.schema import RESULTS
-from elf.results.shard import MEASURED
-from elf.stages.drawing import cells_of
-from elf.stages.plan import Plan, make_plan
+from elf.running.drawing import cells_of
+from elf.specs.shard import MEASURED
+from elf.study.plan import Plan, make_plan
 
 PROJECT = Path(__file__).resolve().parent.parent
 COPIED = ("Snakefile", "rules", "config", "profiles", "elf", "envs", "pyproject.toml")
@@ -114,7 +114,7 @@ def made_up_results(plan: Plan, path: Path) -> None:
 def plot_seconds(folder: Path, plan: Plan) -> float:
     """Return what drawing takes in a process in which everything is imported and read."""
     from elf.results import figure4
-    from elf.stages.drawing import about, read_results
+    from elf.running.drawing import about, read_results
 
     results = read_results(folder / plan.folder / "collected" / f"{FIGURE}.parquet")
     cells = cells_of(plan, FIGURE)

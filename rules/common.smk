@@ -1,4 +1,4 @@
-# Functions of the rules; everything else about the grid is in elf/grid.py.
+# Functions of the rules; everything else about the grid is in elf/study/grid.py.
 
 import os
 import re
@@ -13,17 +13,17 @@ from snakemake.logging import logger
 PROJECT = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(PROJECT))
 
-from elf.claim import STARTED_BY, this_process
-from elf.config import Top
-from elf.config_reading import known_keys
+from elf.guards.claim import STARTED_BY, this_process
+from elf.study.config import Top
+from elf.study.config_reading import known_keys
 from elf.data.sources.layouts import source_state as state_of_files
 from elf.errors import ElfError
-from elf.finding_data import data_folder, missing_data, prepared_without_images
-from elf.fingerprint import code_id
-from elf.planning.networks import check_networks
+from elf.study.images import data_folder, missing_data, prepared_without_images
+from elf.artifacts.fingerprint import code_id
+from elf.study.networks import check_networks
 from elf.specs import kinds
-from elf.stages import code
-from elf.stages.plan import make_plan, scale_said
+from elf.artifacts import code
+from elf.study.plan import make_plan, scale_said
 
 # Jobs call 'python': it must be the one that runs Snakemake, also where its environment is not activated.
 PYTHON_FOLDER = shlex.quote(str(Path(sys.executable).parent))

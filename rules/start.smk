@@ -1,7 +1,7 @@
 # What is said, and looked at, once a start; not in the Snakemakes that jobs of a cluster start.
 
 if workflow.is_main_process:
-    from elf.start import start
+    from elf.running.start import start
 
     try:
         start(PLAN, {rule.name for rule in workflow.rules}, logger)

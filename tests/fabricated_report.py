@@ -7,16 +7,16 @@ from fabricated_results import ABOUT, cell, frames, spread
 from PIL import Image
 
 from elf.artifacts.lineage import CHANGED, MISSING, THERE, Artifact, TensorSize
-from elf.results.audit import audit
-from elf.results.claims import CLAIMS, judge
+from elf.report.content import FigureEntry, Origin, Report, Sheet, TableEntry
+from elf.report.costs import Costs, cost_by_stage, cost_of, storage
 from elf.results.columns import gather
-from elf.results.comparison import compare
 from elf.results.layout import lay_out
-from elf.results.observations import observations_of_cells, observations_of_printed
-from elf.results.printed import read_printed
-from elf.results.report.content import FigureEntry, Origin, Report, Sheet, TableEntry
-from elf.results.report.costs import Costs, cost_by_stage, cost_of, storage
 from elf.results.tables import html, tidy_csv
+from elf.verdicts.audit import audit
+from elf.verdicts.claims import CLAIMS, judge
+from elf.verdicts.comparison import compare
+from elf.verdicts.observations import observations_of_cells, observations_of_printed
+from elf.verdicts.printed import read_printed
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="60"><rect width="90" height="60" fill="teal"/></svg>'
 LINE = {"recipe": "dm", "key": "iterations", "value": 20000, "source": "official code", "where": "main.py"}

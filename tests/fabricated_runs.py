@@ -7,16 +7,16 @@ from pathlib import Path
 import torch
 from conftest import PROJECT
 
+from elf.artifacts.code import code_of
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tables import write_table
 from elf.artifacts.tensors import write_tensors
-from elf.planning.jobs import Job, jobs_of
-from elf.planning.states import State, elsewhere, states_of
 from elf.results.schema import RESULTS
-from elf.results.shard import MEASURED, SHARD
 from elf.specs.kinds import COLLECTED, KINDS
-from elf.stages.code import code_of
-from elf.stages.plan import Plan, make_plan
+from elf.specs.shard import MEASURED, SHARD
+from elf.status.jobs import Job, jobs_of
+from elf.status.states import State, elsewhere, states_of
+from elf.study.plan import Plan, make_plan
 
 DEVICE = "cpu (made up)"
 CLASSES, PER_CLASS, TESTED = 10, 12, 10

@@ -146,7 +146,7 @@ def undisturbed(tmp_path_factory, other_processes) -> SlurmCopy:
     copy.edit(SCALE_FILE, "dm: {iterations: 2,", f"dm: {{iterations: {UPDATES},")
     copy.edit(SCALE_FILE, "dsa: {iterations: 1,", f"dsa: {{iterations: {UPDATES},")
     copy.edit(SCALE_FILE, "frepo: {iterations: 3,", f"frepo: {{iterations: {UPDATES},")
-    loop = "elf/distillation/loop.py"
+    loop = "elf/distillation/shared/loop.py"
     reported = 'progress(finished, total, values["loss"])\n'
     copy.edit(loop, reported, f"{reported}        _write_journal(checkpoint, finished)\n")
     copy.append(loop, JOURNAL)

@@ -5,7 +5,6 @@ from pathlib import Path
 from conftest import PROJECT
 
 from elf.cli import main
-from elf.config_reading import load_settings
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.expert import ExpertRecipe, ExpertSpec
@@ -13,6 +12,7 @@ from elf.specs.features import FeaturesSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import FrepoRecipe, TrainingRecipe
+from elf.study.config_reading import load_settings
 
 NETWORK, BATCH_NORM, FREPO = "convnet-w4-d3-in", "convnet-w4-d3-bn", "frepoconv-w2-bn"
 CLASSES, TRAIN_PER_CLASS, TEST_PER_CLASS, IPC = 10, 12, 3, 2

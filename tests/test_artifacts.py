@@ -16,12 +16,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elf.artifacts.files import atomic, read_bytes, read_json, write_bytes, write_json, write_text
 from elf.artifacts.manifest import MANIFEST, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
 from elf.artifacts.tensors import read_tensors, write_tensors
 from elf.errors import ElfError
-from elf.files import atomic, read_bytes, read_json, write_bytes, write_json, write_text
-from elf.randomness import generator
+from elf.machine.randomness import generator
 
 SCHEMA = pyarrow.schema([("seed", pyarrow.int64()), ("accuracy", pyarrow.float64()), ("device", pyarrow.string())])
 ROWS = [{"seed": 0, "accuracy": 1 / 3, "device": "cpu"}, {"seed": 1, "accuracy": 0.1 + 0.2, "device": None}]
@@ -282,9 +282,9 @@ import pyarrow, torch
 from elf.artifacts.manifest import describe
 from elf.artifacts.tables import write_table
 from elf.artifacts.tensors import write_tensors
-from elf.checkpoints import Checkpoint
+from elf.artifacts.checkpoints import Checkpoint
 from elf.errors import ElfError
-from elf.files import write_bytes
+from elf.artifacts.files import write_bytes
 
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 if limit:
@@ -340,7 +340,7 @@ READ_ONLY = """\
 import os, sys
 from pathlib import Path
 from elf.errors import ElfError
-from elf.files import write_text
+from elf.artifacts.files import write_text
 
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:

@@ -8,10 +8,10 @@ import pytest
 from conftest import PROJECT
 from scipy import stats
 
-from elf.results import audit as module
-from elf.results.audit import KINDS, audit, changes_by_elf, recomputed_gains
+from elf.verdicts import audit as module
+from elf.verdicts.audit import KINDS, audit, changes_by_elf, recomputed_gains
 
-FILES = sorted((PROJECT / "elf/results/paper").glob("table*.csv"))
+FILES = sorted((PROJECT / "elf/verdicts/paper").glob("table*.csv"))
 
 
 @pytest.fixture(scope="module")

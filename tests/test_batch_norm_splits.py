@@ -21,14 +21,14 @@ from naive_trajectories import network as naive_network
 from torch import nn
 
 from elf.distillation import dsa, mtt
-from elf.distillation.matching import constant_memory, unrolled
+from elf.distillation.shared.matching import constant_memory, unrolled
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork
-from elf.randomness import generator
 from elf.specs.training import TrainingRecipe
-from elf.training import train
+from elf.training.protocol import train
 
 
 def network(name: str = "convnet-w4-d3-bn") -> nn.Module:

@@ -8,9 +8,9 @@ import torch
 
 from benchmarks import bench, cases
 from benchmarks.cases import CASES, Size
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.split import initialise
-from elf.randomness import generator
 
 SMALL = {"classes": 3, "per_class": 7, "batch_real": 5, "ipc": 2, "steps": 3, "dtype": torch.float64}
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.networks.names import feature_shape
 from elf.objectives import elf, kd, task
-from elf.randomness import generator
+from elf.specs.network import feature_shape
 from elf.specs.training import TrainingRecipe
-from elf.training_step import Batch, empty_momenta, step
+from elf.training.step import Batch, empty_momenta, step
 
 CLASSES, SIDE, COUNT = 5, 32, 6
 RECIPE = TrainingRecipe(

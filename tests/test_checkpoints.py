@@ -7,9 +7,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from elf.checkpoints import Checkpoint
+from elf.artifacts.checkpoints import Checkpoint
 from elf.errors import ElfError
-from elf.randomness import generator
+from elf.machine.randomness import generator
 
 
 def some_state() -> dict[str, torch.Tensor]:

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from conftest import PROJECT
 
-from elf import leftovers, slurm_watch
-from elf.claim import FOLDER, STARTED_BY, claim, runs_jobs
 from elf.errors import ElfError
+from elf.guards import leftovers, slurm_watch
+from elf.guards.claim import FOLDER, STARTED_BY, claim, runs_jobs
 
 CLAIM = """
 import sys
-from elf.claim import claim
+from elf.guards.claim import claim
 claim("smoke", print)
 print("claimed", flush=True)
 sys.stdin.read()
@@ -316,7 +316,7 @@ def test_a_slurm_that_is_too_busy_does_not_end_the_watch(slurm, project, watch, 
 WATCHED = """
 import logging, sys, threading
 from pathlib import Path
-from elf.slurm_watch import start_watch
+from elf.guards.slurm_watch import start_watch
 logger = logging.Logger("a workflow", logging.INFO)
 logger.addHandler(logging.StreamHandler(sys.stdout))
 start_watch(Path.cwd(), logger)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from elf.results.claims import CLAIMS, MOSTLY, STATUSES, judge
-from elf.results.observations import observations_of_printed
-from elf.results.printed import SETTING, read_printed
+from elf.verdicts.claims import CLAIMS, MOSTLY, STATUSES, judge
+from elf.verdicts.observations import observations_of_printed
+from elf.verdicts.printed import SETTING, read_printed
 
 NOTHING = observations_of_printed().iloc[:0]
 

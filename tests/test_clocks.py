@@ -9,8 +9,8 @@ import pytest
 import torch
 from commands import commands_of, succeeding, with_file
 
+from elf.artifacts.checkpoints import Checkpoint
 from elf.artifacts.manifest import read_manifest
-from elf.checkpoints import Checkpoint
 
 pytest_plugins = ("workflow_copy",)
 pytestmark = pytest.mark.usefixtures("small_process")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from elf.results.columns import gather
-from elf.results.comparison import MARGIN_POINTS, RULE, VERDICTS, compare, margin
-from elf.results.observations import COLUMNS, observations_of_cells, observations_of_printed
-from elf.results.printed import read_printed
+from elf.verdicts.comparison import MARGIN_POINTS, RULE, VERDICTS, compare, margin
+from elf.verdicts.observations import COLUMNS, observations_of_cells, observations_of_printed
+from elf.verdicts.printed import read_printed
 
 DM = "convnet-w128-d3-in"
 

@@ -8,11 +8,11 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf.config import NORMALISATIONS
-from elf.config_reading import load_settings, merged, read_yaml
 from elf.data.preprocessing import CONSTANTS, WHITENED
 from elf.errors import ElfError
-from elf.grid import build_grid
+from elf.study.config import NORMALISATIONS
+from elf.study.config_reading import load_settings, merged, read_yaml
+from elf.study.grid import build_grid
 
 CONFIG = PROJECT / "config"
 SCALES = sorted(path.stem for path in (CONFIG / "scales").glob("*.yaml"))

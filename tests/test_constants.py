@@ -10,15 +10,15 @@ from conftest import PROJECT
 from PIL import Image
 
 from elf.cli import main
-from elf.config_reading import load_settings
 from elf.data.pictures import contact_sheet
 from elf.data.preprocessing import normalisation
 from elf.distillation import dm
-from elf.distillation.synthetic import RealImages
-from elf.grid import build_grid
+from elf.distillation.shared.synthetic import RealImages
 from elf.specs.dataset import DatasetSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.stages.export import read_for_export
+from elf.study.config_reading import load_settings
+from elf.study.grid import build_grid
 
 pytestmark = pytest.mark.usefixtures("small_process")
 

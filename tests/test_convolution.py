@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
+from elf.machine.randomness import generator
 from elf.networks import convolution
 from elf.networks.building import build_network
 from elf.networks.convolution import Convolution
-from elf.randomness import generator
 
 
 def maps(*shape: int, seed: int = 0, dtype=torch.float64) -> Tensor:

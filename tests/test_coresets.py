@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from elf.distillation import herding, k_center, k_means
-from elf.distillation.synthetic import RealImages
+from elf.distillation.shared.synthetic import RealImages
 from elf.errors import ElfError
-from elf.randomness import generator
+from elf.machine.randomness import generator
 
 METHODS = [herding, k_center, k_means]
 SIDE, CLASSES = 4, 3

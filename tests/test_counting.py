@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from elf.data import augmentation
-from elf.distillation import dm, dsa, matching, regression
+from elf.distillation import dm, dsa
+from elf.distillation.of_frepo import regression
+from elf.distillation.shared import matching
 from elf.distillation.trajectories import draw_steps
-from elf.frepo_evaluation import STEPS
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
 from elf.objectives.elf import loss as elf_loss
@@ -26,6 +27,7 @@ from elf.specs.expert import ExpertSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
+from elf.training.frepo import STEPS
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 CPU = torch.device("cpu")

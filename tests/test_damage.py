@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_of_an_interrupted_job_costs_time_and_nothing_else(
     command = commands[SHARD][0]
     resume = shard.with_name(f".{shard.name}.seed0.resume")
     with monkeypatch.context() as patch:
-        patch.setattr("elf.checkpoints.Checkpoint.remove", lambda self: None)
+        patch.setattr("elf.artifacts.checkpoints.Checkpoint.remove", lambda self: None)
         succeeding(command, capsys)
     assert resume.is_file()
     kind = Kind("checkpoint.safetensors", SHARD, "accuracy")

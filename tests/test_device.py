@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import PROJECT
 
-from elf import device
 from elf.errors import ElfError
+from elf.machine import device
 
 
 def test_the_device_is_chosen_by_argument_then_environment(monkeypatch):

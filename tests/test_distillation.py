@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
 from elf.distillation import dm, random
-from elf.distillation.synthetic import RealImages, indices_by_class, real_initialisation, sample
-from elf.distillation.watching import Diverged
+from elf.distillation.shared.synthetic import RealImages, indices_by_class, real_initialisation, sample
+from elf.distillation.shared.watching import Diverged
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.split import initialise
-from elf.randomness import generator
 
 SIDE, CLASSES, IPC = 16, 3, 2
 DM = {
@@ -124,7 +124,7 @@ def test_real_images_are_drawn_when_it_is_the_turn_of_their_class():
     synthetic = torch.randn(CLASSES * IPC, 3, SIDE, SIDE, generator=stream(2)).split(IPC)
     draws = [augmentation.draw("none", 1, SIDE, stream(0))] * CLASSES
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("elf.device.images_per_forward", lambda device: 1)
+        patch.setattr("elf.machine.device.images_per_forward", lambda device: 1)
         dm.matching_loss(network, real(), synthetic, draws, align_corners=False)
     # When images of a class enter the network, those of later classes have not been asked for.
     assert {tuple(labels) for labels in seen} == {tuple(range(label + 1)) for label in range(CLASSES)}
@@ -141,7 +141,7 @@ def test_loss_does_not_depend_on_the_size_of_portions(norm, monkeypatch):
         [augmentation.draw("rotate", 1, SIDE, stream(0))] * CLASSES,
     )
     whole = dm.matching_loss(*arguments, align_corners=False)
-    monkeypatch.setattr("elf.device.images_per_forward", lambda device: 4)
+    monkeypatch.setattr("elf.machine.device.images_per_forward", lambda device: 4)
     torch.testing.assert_close(dm.matching_loss(*arguments, align_corners=False), whole)
 
 

@@ -8,10 +8,10 @@ from helpers import Killed, MemoryCheckpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elf.distillation import loop
-from elf.distillation.loop import Selection, State
-from elf.distillation.synthetic import SyntheticSet
-from elf.distillation.watching import Diverged, Watch
+from elf.distillation.shared import loop
+from elf.distillation.shared.loop import Selection, State
+from elf.distillation.shared.synthetic import SyntheticSet
+from elf.distillation.shared.watching import Diverged, Watch
 
 BETWEEN = loop.UPDATES_BETWEEN_CHECKS
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from conftest import PROJECT
 
+from elf.artifacts.fingerprint import reached
 from elf.cli import COMMANDS
 from elf.errors import ElfError
-from elf.fingerprint import reached
 from elf.stages import reference
 
 DOCUMENTS = [
@@ -273,7 +273,7 @@ def test_planning_and_drawing_are_free_of_pytorch(run_python):
     imported = re.findall(r"^from (elf[\w.]*) import (\w+)", read("rules/common.smk"), re.MULTILINE)
     results = [f"elf.results.{file.stem}" for file in (PROJECT / "elf" / "results").glob("[a-z]*.py")]
     modules = [module if module != "elf.stages" else f"{module}.{name}" for module, name in imported]
-    assert "elf.finding_data" in modules
+    assert "elf.study.images" in modules
     program = f"import sys, {', '.join([*modules, *results])}; sys.exit('torch' in sys.modules)"
     run_python("-c", program, check=True)
 
@@ -285,7 +285,15 @@ def test_library_knows_nothing_of_the_pipeline(library):
     modules = [".".join(file.relative_to(PROJECT).with_suffix("").parts) for file in files]
     loaded = reached(*modules).loaded
     assert set(modules) <= loaded.keys()
-    pipeline = ("elf.stages", "elf.artifacts", "elf.grid", "elf.config", "elf.config_reading", "elf.results", "elf.cli")
+    pipeline = (
+        "elf.stages",
+        "elf.artifacts",
+        "elf.study.grid",
+        "elf.study.config",
+        "elf.study.config_reading",
+        "elf.results",
+        "elf.cli",
+    )
     assert [module for module in loaded if module.startswith(pipeline)] == []
 
 

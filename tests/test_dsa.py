@@ -14,13 +14,13 @@ from torch.func import functional_call, grad
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
 from elf.distillation import dsa
-from elf.distillation.loop import Selection
-from elf.distillation.synthetic import RealImages, real_initialisation
-from elf.distillation.watching import Diverged
+from elf.distillation.shared.loop import Selection
+from elf.distillation.shared.synthetic import RealImages, real_initialisation
+from elf.distillation.shared.watching import Diverged
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork, initialise
-from elf.randomness import generator
 
 SIDE, CLASSES, IPC = 16, 3, 2
 DSA = {

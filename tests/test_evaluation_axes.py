@@ -9,18 +9,18 @@ import pytest
 from conftest import PROJECT
 from fabricated_results import ABOUT, cell, seeds
 
-from elf.cells import FullDataCell
-from elf.config import Experiment
-from elf.config_reading import load_settings
 from elf.errors import ElfError
-from elf.grid import build_grid
-from elf.networks.names import parse
 from elf.results.columns import gather
 from elf.results.layout import lay_out
-from elf.results.observations import is_of_paper
 from elf.results.reading import read_results
-from elf.stages.drawing import about
-from elf.stages.plan import Plan
+from elf.running.drawing import about
+from elf.specs.network import parse
+from elf.study.cells import FullDataCell
+from elf.study.config import Experiment
+from elf.study.config_reading import load_settings
+from elf.study.grid import build_grid
+from elf.study.plan import Plan
+from elf.verdicts.observations import is_of_paper
 
 CONFIG = PROJECT / "config"
 IN, BN = "convnet-w128-d3-in", "convnet-w128-d3-bn"

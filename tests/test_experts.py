@@ -16,25 +16,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elf.artifacts import experts as experts_module
+from elf.artifacts.code import train_expert_code
 from elf.artifacts.experts import ExpertBuffer
+from elf.artifacts.fingerprint import code_id
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tensors import read_tensors, write_tensors
 from elf.cli import main
-from elf.config_reading import load_settings
 from elf.data.augmentation import augment
 from elf.distillation import mtt, tesla
-from elf.distillation.synthetic import RealImages, hold_out
+from elf.distillation.shared.synthetic import RealImages, hold_out
 from elf.errors import ElfError
-from elf.fingerprint import code_id
-from elf.grid import build_grid
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
-from elf.randomness import generator
+from elf.running import inputs as stage_inputs
 from elf.specs.dataset import DatasetSpec
 from elf.specs.expert import ExpertRecipe, ExpertSpec, snapshots
-from elf.stages import inputs as stage_inputs
-from elf.stages.code import train_expert_code
 from elf.stages.train_expert import train_expert
+from elf.study.config_reading import load_settings
+from elf.study.grid import build_grid
 
 pytestmark = pytest.mark.usefixtures("small_process")
 

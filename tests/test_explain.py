@@ -11,11 +11,11 @@ from fabricated_runs import configuration, finish, plan_of, write
 
 from elf.artifacts.manifest import read_manifest
 from elf.cli import main as elf
-from elf.planning.explanation import explain, printed
-from elf.planning.explanation_text import render
-from elf.planning.jobs import jobs_of
-from elf.results.cell_names import Names, words_of
-from elf.stages.plan import make_plan
+from elf.status.cell_names import Names, words_of
+from elf.status.explanation import explain, printed
+from elf.status.explanation_text import render
+from elf.status.jobs import jobs_of
+from elf.study.plan import make_plan
 
 SCALES = ("smoke", "laptop", "paper")
 DM = "synthetic/digits/dm-convnet-w2-d3-in-ipc10-seed0/images.safetensors"

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from elf import failing_at_once
-from elf.failing_at_once import FAILURES, FailingAtOnce, seconds_in_slurm
+from elf.guards import failing_at_once
+from elf.guards.failing_at_once import FAILURES, FailingAtOnce, seconds_in_slurm
 
 
 class Run:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from elf.config_reading import load_settings
-from elf.finding_data import dataset_spec, missing_data, prepared_without_images
-from elf.grid import build_grid
-from elf.missing_images import missing_images, missing_report
-from elf.stages.plan import Plan
+from elf.status.missing import missing_images, missing_report
+from elf.study.config_reading import load_settings
+from elf.study.grid import build_grid
+from elf.study.images import dataset_spec, missing_data, prepared_without_images
+from elf.study.plan import Plan
 
 pytest_plugins = ("workflow_copy",)
 

@@ -12,11 +12,11 @@ from types import SimpleNamespace as Spec
 import pytest
 from conftest import PROJECT
 
-from elf import fingerprint as module
-from elf.definitions import Modules
+from elf.artifacts import code
+from elf.artifacts import fingerprint as module
+from elf.artifacts.definitions import Modules
+from elf.artifacts.fingerprint import changed, code_id, fingerprint, reached
 from elf.errors import ElfError
-from elf.fingerprint import changed, code_id, fingerprint, reached
-from elf.stages import code
 
 NETWORKS = {"convnet": "convnet-w128-d3-in", "resnet": "resnet18-in", "vgg": "vgg11-in"}
 NETWORKS |= {"torchvision_models": "torchvision:mobilenet_v2"}
@@ -290,11 +290,11 @@ def split(package: Path, file: str, name: str, new: str) -> None:
 
 def test_moved_and_renamed_modules_make_nothing_stale(movable):
     before = digests()
-    rename(movable, "elf.adam", "elf.ground.optimiser")
-    rename(movable, "elf.device", "elf.ground.machine")
-    rename(movable, "elf.training", "elf.ground.protocol")
-    rename(movable, "elf.seed_batched", "elf.seeds_at_once")
-    rename(movable, "elf.files", "elf.ground.writing")
+    rename(movable, "elf.training.adam", "elf.ground.optimiser")
+    rename(movable, "elf.machine.device", "elf.ground.machine")
+    rename(movable, "elf.training.protocol", "elf.ground.protocol")
+    rename(movable, "elf.training.seeds_at_once", "elf.seeds_at_once")
+    rename(movable, "elf.artifacts.files", "elf.ground.writing")
     rename(movable, "elf.specs.training", "elf.specs.recipes")
     rename(movable, "elf.results.statistics", "elf.numbers.statistics")
     assert digests() == before
@@ -312,7 +312,7 @@ def test_split_modules_make_nothing_stale(movable):
 
 def test_a_moved_module_is_followed(movable):
     """The other way round: after the move, edits of it still count."""
-    rename(movable, "elf.training", "elf.protocol")
+    rename(movable, "elf.training.protocol", "elf.protocol")
     before = digests(["teacher", "distill dm", "collect"])
     stale = stale_after(movable, before, "protocol.py", inside("train"), before)
     assert stale == {"teacher"}
@@ -647,7 +647,7 @@ def test_absent_modules_and_definitions_are_named(tmp_path):
     with pytest.raises(ElfError, match=r"there is no module elf\.distillation\.nothing"):
         fingerprint("elf.distillation.nothing")
     with pytest.raises(ElfError, match="defines no nothing"):
-        fingerprint("elf.training:nothing")
+        fingerprint("elf.training.protocol:nothing")
     with pytest.raises(ElfError, match=r"s\.py, line 1: is no Python"):
         code_of(tmp_path, {"__init__.py": "", "s.py": "def main(:\n"}, "elf.s:main")
 

@@ -10,16 +10,17 @@ from helpers import Killed, MemoryCheckpoint, ignore, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elf import adam
-from elf.distillation import frepo, lamb
+from elf.distillation import frepo
 from elf.distillation.frepo import cosine, initial_labels
-from elf.distillation.pool import advance, make_pool
-from elf.distillation.regression import margin_loss, meta_loss, predict
-from elf.distillation.synthetic import RealImages, real_initialisation
+from elf.distillation.of_frepo import lamb
+from elf.distillation.of_frepo.pool import advance, make_pool
+from elf.distillation.of_frepo.regression import margin_loss, meta_loss, predict
+from elf.distillation.shared.synthetic import RealImages, real_initialisation
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.objectives.frepo import centred_one_hot, loss, squared_loss
-from elf.randomness import generator
+from elf.training import adam
 
 SIDE, CLASSES, IPC, NETWORK = 8, 3, 2, "frepoconv-w2-bn"
 FREPO = {

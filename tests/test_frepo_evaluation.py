@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from elf.config_reading import load_settings
+from elf.artifacts.code import evaluate_code
 from elf.data.frepo_augmentation import CATEGORIES, STRATEGY, apply, augment, draw
 from elf.errors import ElfError
-from elf.frepo_evaluation import STEPS, learning_rate, steps_for, train
-from elf.grid import build_grid
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.objectives.frepo import loss
-from elf.randomness import generator
+from elf.running.inputs import Split
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.training import FrepoRecipe, TrainingRecipe
-from elf.stages.code import evaluate_code
 from elf.stages.evaluate import evaluate
-from elf.stages.inputs import Split
+from elf.study.config_reading import load_settings
+from elf.study.grid import build_grid
+from elf.training.frepo import STEPS, learning_rate, steps_for, train
 
 PROJECT = Path(__file__).resolve().parent.parent
 SIDE = 8
@@ -287,7 +287,7 @@ def test_the_objective_and_the_protocol_belong_together():
 def test_other_objectives_do_not_depend_on_the_code_of_frepo():
     assert all("frepo" not in name or name.endswith("frepoconv") for name in evaluate_code_modules("task", SGD))
     own = evaluate_code_modules("frepo", RECIPE)
-    assert {"elf.frepo_evaluation", "elf.objectives.frepo", "elf.data.frepo_augmentation", "elf.adam"} <= own
+    assert {"elf.training.frepo", "elf.objectives.frepo", "elf.data.frepo_augmentation", "elf.training.adam"} <= own
 
 
 def evaluate_code_modules(objective: str, recipe) -> set[str]:

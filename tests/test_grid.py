@@ -8,22 +8,22 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf.cells import Cell, FullDataCell
-from elf.config import Experiment, Settings
-from elf.config_reading import load_settings
 from elf.errors import ElfError
-from elf.finding_data import data_folder
-from elf.grid import Grid, build_grid, shards
-from elf.networks.names import parse
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import ELF_TERMS, EvaluationSpec, Objective
 from elf.specs.features import FeaturesSpec
 from elf.specs.kinds import experts_of
+from elf.specs.network import parse
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
-from elf.stages.cell_recipes import all_recipes
-from elf.stages.plan import Plan
+from elf.study.cell_recipes import all_recipes
+from elf.study.cells import Cell, FullDataCell
+from elf.study.config import Experiment, Settings
+from elf.study.config_reading import load_settings
+from elf.study.grid import Grid, build_grid, shards
+from elf.study.images import data_folder
+from elf.study.plan import Plan
 
 CONFIG = PROJECT / "config"
 SCALES = sorted(path.stem for path in (CONFIG / "scales").glob("*.yaml"))

@@ -16,7 +16,7 @@ from small_jobs import (
 
 from elf.artifacts.manifest import read_manifest
 from elf.cli import main
-from elf.stages.images_distilled import METHODS
+from elf.distillation.shared.images_distilled import METHODS
 
 pytestmark = pytest.mark.usefixtures("small_process")
 

@@ -22,11 +22,10 @@ from elf.artifacts.experts import ExpertBuffer
 from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import read_tensors
 from elf.cli import main
-from elf.config import Recipe
 from elf.data.preprocessing import CONSTANTS, Normalisation, fit_zca
 from elf.data.sources.decoding import decode
 from elf.distillation import imported as imported_method
-from elf.distillation.synthetic import RealImages, SyntheticSet
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet
 from elf.errors import ElfError
 from elf.importing.buffers import import_experts, import_teacher, kind_of
 from elf.importing.names import Said
@@ -35,6 +34,7 @@ from elf.importing.sets import Known, import_set
 from elf.importing.spaces import limit, neighbour_correlation, understand_space
 from elf.importing.using import read_imported
 from elf.networks.building import build_network
+from elf.study.config import Recipe
 
 CIFAR = Normalisation(*CONSTANTS["cifar"])
 

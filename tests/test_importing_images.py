@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from elf.data.preprocessing import CONSTANTS, Normalisation, fit_zca
-from elf.distillation.synthetic import SyntheticSet
+from elf.distillation.shared.synthetic import SyntheticSet
 from elf.errors import ElfError
 from elf.importing.constants import ALL_CONSTANTS
 from elf.importing.names import result_name, said_by_name

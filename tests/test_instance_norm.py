@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from elf import device as devices
+from elf.machine import device as devices
 from elf.networks.instance_norm import InstanceNorm
 
 FOLLOWED_BY = [(False, False), (True, False), (False, True), (True, True)]

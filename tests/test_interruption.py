@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
+from elf.artifacts import code
+from elf.artifacts.fingerprint import code_id
 from elf.artifacts.manifest import read_manifest
 from elf.cli import main
-from elf.config_reading import load_settings
-from elf.fingerprint import code_id
 from elf.specs.dataset import DatasetSpec
 from elf.specs.expert import ExpertRecipe, ExpertSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
-from elf.stages import code
+from elf.study.config_reading import load_settings
 
 NETWORK, BATCH_NORM, FREPO = "convnet-w4-d3-in", "convnet-w4-d3-bn", "frepoconv-w2-bn"
 EXPERTS = 2

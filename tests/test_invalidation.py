@@ -182,7 +182,7 @@ EDITS = {
     "the FrePo module": (code("elf/distillation/frepo.py", "distill"), after_other(FREPO)),
     "a coreset": (code("elf/distillation/herding.py", "distill"), after_other(HERDING)),
     "what trains experts": (code("elf/stages/train_expert.py", "main"), AFTER_EXPERTS),
-    "the selection, which no set uses": (code("elf/distillation/selection.py", "selection_for"), set()),
+    "the selection, which no set uses": (code("elf/distillation/shared/selection.py", "selection_for"), set()),
     "the ELF objective": (code("elf/objectives/elf.py", "loss"), evaluate(WITH_ELF) | OF_ELF),
     "the kd objective": (code("elf/objectives/kd.py", "loss"), evaluate({(DM, CONVNET_BN, KD)}) | results("table05")),
     "a family of evaluation networks": (
@@ -194,7 +194,7 @@ EDITS = {
         (AFTER_DM | AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(ON_CONVNET)) - train({(VGG, 3)}),
     ),
     "the training protocol": (
-        code("elf/training.py", "train"),
+        code("elf/training/protocol.py", "train"),
         # DSA trains its networks with it.
         AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(EVALUATIONS),
     ),
@@ -214,7 +214,7 @@ EDITS = {
         evaluate(ON_VGG | {(DM, CONVNET_BN, KD)}) | results("table05"),
     ),
     "the protocol of FrePo": (
-        code("elf/frepo_evaluation.py", "train"),
+        code("elf/training/frepo.py", "train"),
         evaluate({(FREPO, CONVNET, FREPO_PROTOCOL)}) | results("table01"),
     ),
     "the learning rate of teachers": (
@@ -315,8 +315,8 @@ def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
         "    device = dataset.images.device\n",
         "    # Where?\n    device = (\n        dataset.images.device\n    )\n",
     )
-    workflow.edit("elf/training.py", '"""Train a network in place', '"""Train the network in place')
-    workflow.edit("elf/training.py", '"""The training protocol', '"""How to train: the training protocol')
+    workflow.edit("elf/training/protocol.py", '"""Train a network in place', '"""Train the network in place')
+    workflow.edit("elf/training/protocol.py", '"""The training protocol', '"""How to train: the training protocol')
     workflow.append("elf/objectives/elf.py", "\n\n# The end.\n")
     # A definition that nobody uses, also in modules that everybody does.
     for other in (
@@ -328,9 +328,9 @@ def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
     ):
         workflow.append(f"elf/{other}", "\nADDED_BY_A_TEST = 1\n")
     code("elf/data/sources/parquet.py", "read")(workflow)
-    code("elf/stages/images_distilled.py", "images_distilled")(workflow)
+    code("elf/distillation/shared/images_distilled.py", "images_distilled")(workflow)
     # A module under another name.
-    (workflow.folder / "elf/adam.py").rename(workflow.folder / "elf/optimiser.py")
+    (workflow.folder / "elf/training/adam.py").rename(workflow.folder / "elf/optimiser.py")
     for file in workflow.folder.glob("elf/**/*.py"):
         text = file.read_text(encoding="utf-8")
         file.write_text(text.replace("from elf import adam\n", "from elf import optimiser as adam\n"), encoding="utf-8")

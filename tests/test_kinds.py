@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
+from elf.artifacts.code import code_of
 from elf.importing.recipes import write_recipe
-from elf.planning.jobs import Job, jobs_of, lineage
 from elf.specs import kinds
 from elf.specs.kinds import KINDS
-from elf.stages.code import code_of
-from elf.stages.plan import Plan, make_plan
+from elf.status.jobs import Job, jobs_of, lineage
+from elf.study.plan import Plan, make_plan
 
 pytest_plugins = ("workflow_copy",)
 

@@ -13,25 +13,26 @@ from hypothesis import strategies as st
 from small_jobs import NETWORK, SmallJobs
 from torch import nn
 
-from elf import frepo_evaluation, seed_batched
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tables import read_table
 from elf.artifacts.tensors import read_tensors, write_tensors
-from elf.cells import cells_of
 from elf.cli import main
-from elf.config import Block, Experiment, ObjectiveConfig
-from elf.config_reading import load_settings
 from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.objectives import elf, frepo, kd, squared, task
 from elf.objectives.labels import entering, label_kind
-from elf.results.shard import SHARD
 from elf.results.tables import render
 from elf.specs.evaluation import Objective
 from elf.specs.labels import KINDS
+from elf.specs.shard import SHARD
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.training import FrepoRecipe, TrainingRecipe
-from elf.training import train
+from elf.study.cells import cells_of
+from elf.study.config import Block, Experiment, ObjectiveConfig
+from elf.study.config_reading import load_settings
+from elf.training import frepo as frepo_evaluation
+from elf.training import seeds_at_once as seed_batched
+from elf.training.protocol import train
 
 TAKEN = {
     "task": {"hard", "probabilities", "logits"},

@@ -18,13 +18,13 @@ from elf.data.images import LabelledImages, subset
 from elf.data.normalised import NormalisedImages, normalised, take
 from elf.data.preprocessing import CONSTANTS, fit_zca, normalisation
 from elf.distillation import dm, dsa, frepo, herding
-from elf.distillation.synthetic import RealImages, hold_out
+from elf.distillation.shared.synthetic import RealImages, hold_out
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.randomness import generator
+from elf.running.inputs import read_split
 from elf.specs.training import TrainingRecipe
-from elf.stages.inputs import read_split
-from elf.training import accuracy, train
+from elf.training.protocol import accuracy, train
 
 CPU = torch.device("cpu")
 NETWORK = "convnet-w4-d2-in"
@@ -222,12 +222,12 @@ import torch
 from elf.cli import main
 from elf.data import allocation, normalised, preprocessing
 from elf.specs.dataset import DatasetSpec
-from elf.stages.inputs import read_split
-from elf.training import accuracy, train
+from elf.running.inputs import read_split
+from elf.training.protocol import accuracy, train
 from elf.networks.building import build_network
-from elf.randomness import generator
+from elf.machine.randomness import generator
 from elf.specs.training import TrainingRecipe
-from elf.distillation.synthetic import RealImages, indices_by_class, sample
+from elf.distillation.shared.synthetic import RealImages, indices_by_class, sample
 
 def anonymous():
     text = Path("/proc/self/status").read_text()

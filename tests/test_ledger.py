@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_jobs import EXPERT_EPOCHS, EXPERTS, NETWORK, TEACHER_EPOCHS, SmallJobs
 
+from elf.artifacts.checkpoints import Checkpoint
+from elf.artifacts.ledger import Ledger, Spent, peak_resident_bytes
 from elf.artifacts.manifest import read_manifest
-from elf.checkpoints import Checkpoint
 from elf.cli import main
-from elf.ledger import Ledger, Spent, peak_resident_bytes
 
 pytestmark = pytest.mark.usefixtures("small_process")
 

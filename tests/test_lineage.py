@@ -10,12 +10,12 @@ from elf.artifacts.tensors import write_tensors
 from elf.cli import main
 from elf.errors import ElfError
 from elf.importing.recipes import write_recipe
-from elf.planning.explanation import explain
-from elf.planning.explanation_text import render
-from elf.planning.jobs import jobs_of
-from elf.planning.states import DAMAGED, INPUT, check_can_run
-from elf.results.report.costs import cost_of
-from elf.stages.origins import artifacts_of, results_of
+from elf.report.costs import cost_of
+from elf.status.explanation import explain
+from elf.status.explanation_text import render
+from elf.status.jobs import jobs_of
+from elf.status.origins import artifacts_of, results_of
+from elf.status.states import DAMAGED, INPUT, check_can_run
 
 IMPORTED = "imported/theirs.safetensors"
 SET = "synthetic/digits/theirs-ipc10-seed0/images.safetensors"

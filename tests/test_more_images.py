@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from conftest import PROJECT
 
-from elf.results.audit import audit
-from elf.results.more_images import more_images, more_images_text
-from elf.results.observations import observations_of_printed
 from elf.results.storage import Storage
+from elf.verdicts.audit import audit
+from elf.verdicts.more_images import more_images, more_images_text
+from elf.verdicts.observations import observations_of_printed
 
 CHANNELS = {"ConvNetW128-IN": 128, "ConvNetW512-IN": 512, "ResNet18-IN": 512}
 WIDTHS = {"ConvNetW128-IN": "ConvNet-IN", "ConvNetW128-BN": "ConvNet-BN"}
@@ -21,7 +21,7 @@ def pairs():
 @pytest.fixture(scope="module")
 def naive():
     """Return the pairs by a loop over the files, read without the code under test: a row a pair."""
-    files = [file for file in sorted((PROJECT / "elf/results/paper").glob("table*.csv")) if file.stem != "table10"]
+    files = [file for file in sorted((PROJECT / "elf/verdicts/paper").glob("table*.csv")) if file.stem != "table10"]
     rows = pd.concat([pd.read_csv(file, dtype={"ipc": str, "zca": str}) for file in files], ignore_index=True)
     rows = rows[rows["mean"].notna() & (rows["ipc"] != "full")]
     rows = rows.assign(ipc=rows["ipc"].astype(int), eval_model=rows["eval_model"].replace(WIDTHS))

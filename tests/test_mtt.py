@@ -27,16 +27,17 @@ from naive_trajectories import (
 
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
-from elf.distillation import matching, mtt
-from elf.distillation.loop import Selection
-from elf.distillation.matching import Step, constant_memory, unrolled
-from elf.distillation.synthetic import real_initialisation
+from elf.distillation import mtt
+from elf.distillation.shared import matching
+from elf.distillation.shared.loop import Selection
+from elf.distillation.shared.matching import Step, constant_memory, unrolled
+from elf.distillation.shared.synthetic import real_initialisation
+from elf.distillation.shared.watching import Diverged
 from elf.distillation.trajectories import draw_segment, draw_steps
-from elf.distillation.watching import Diverged
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
-from elf.randomness import generator
 
 
 def distil(changes=None, *, experts=None, norm="in", name=None, **others):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf.errors import ElfError
-from elf.networks.names import NetworkName, feature_shape, matching_teacher, parse
+from elf.specs.network import NetworkName, feature_shape, matching_teacher, parse
 
 widths = st.integers(1, 2048)
 norms = st.sampled_from(["in", "bn"])
@@ -145,5 +145,5 @@ def test_no_teacher_fits_an_odd_map():
 
 
 def test_names_need_no_torch(run_python):
-    code = "import sys, elf.networks.names; sys.exit('torch' in sys.modules)"
+    code = "import sys, elf.specs.network; sys.exit('torch' in sys.modules)"
     assert run_python("-c", code).returncode == 0

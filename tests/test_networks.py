@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from elf.errors import ElfError
-from elf.networks import convnet, frepoconv, names, resnet, vgg
+from elf.networks import convnet, frepoconv, resnet, vgg
 from elf.networks.building import build_network
 from elf.networks.split import initialise
+from elf.specs import network as names
 
 FAMILIES = {"convnet": convnet, "resnet18": resnet, "vgg11": vgg, "frepoconv": frepoconv}
 SPLIT_COUNTS = [

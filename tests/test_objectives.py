@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork
 from elf.objectives import elf, kd, task
-from elf.randomness import generator
 
 TERMS = ("front+rear+task", "rear+task", "front+task", "front+rear")
 DISTANCES = ("ce", "mae", "mse", "cos")

@@ -13,16 +13,18 @@ from test_seed_batched import recipe as short_recipe
 from test_waiting import DISTILLATIONS, METHODS, SentExperts, distil
 from torch import Tensor, nn
 
-from elf import device as devices
-from elf import replayed_steps, seed_batched, training
 from elf.artifacts.manifest import read_manifest
 from elf.cli import main
 from elf.data import augmentation
 from elf.distillation import dm, mtt
-from elf.distillation.synthetic import RealImages
+from elf.distillation.shared.synthetic import RealImages
+from elf.machine import device as devices
+from elf.machine.randomness import generator
 from elf.networks.instance_norm import InstanceNorm
 from elf.objectives import task
-from elf.randomness import generator
+from elf.training import protocol as training
+from elf.training import replayed as replayed_steps
+from elf.training import seeds_at_once as seed_batched
 
 if not torch.cuda.is_available():
     pytest.skip("PyTorch finds no GPU", allow_module_level=True)

@@ -14,17 +14,17 @@ from fabricated_runs import finish, write
 from test_plan import computing, of_rules
 from workflow_copy import make_copy
 
+from elf.artifacts.checkpoints import Checkpoint
+from elf.artifacts.fingerprint import fingerprint
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tensors import write_tensors
-from elf.checkpoints import Checkpoint
-from elf.fingerprint import fingerprint
 from elf.importing.recipes import write_recipe
 from elf.packing.packing import Limits, pack
 from elf.packing.records import params_of
 from elf.packing.unpacking import unpack
-from elf.planning.jobs import jobs_of
 from elf.specs.kinds import KINDS
-from elf.stages.plan import make_plan
+from elf.status.jobs import jobs_of
+from elf.study.plan import make_plan
 
 pytest_plugins = ("workflow_copy",)
 

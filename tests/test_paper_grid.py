@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from elf.cells import Cell, FullDataCell
-from elf.config_reading import load_settings
-from elf.grid import Grid, build_grid
 from elf.specs.kinds import experts_of
+from elf.study.cells import Cell, FullDataCell
+from elf.study.config_reading import load_settings
+from elf.study.grid import Grid, build_grid
 
 LISTS = Path(__file__).parent / "paper"
 FRONT_REAR_TASK = {

@@ -10,10 +10,10 @@ from conftest import PROJECT
 
 from elf.results.columns import REQUIRED_COLUMNS
 from elf.results.layout import lay_out
-from elf.results.printed import SETTING, read_printed
 from elf.results.tables import render, tidy
-from elf.stages.drawing import about, cells_of
-from elf.stages.plan import Plan, make_plan
+from elf.running.drawing import about, cells_of
+from elf.study.plan import Plan, make_plan
+from elf.verdicts.printed import SETTING, read_printed
 
 TABLES = [f"table{number:02d}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12)]
 # Five numbers with mean 0 and population standard deviation 1.
@@ -152,8 +152,8 @@ def test_rows_say_what_tells_them_apart(plan):
 
 
 def test_table_10_prints_the_epochs_of_the_paper(plan):
-    from elf.results.printed import read_teacher_epochs
     from elf.results.teacher_epochs import epochs
+    from elf.verdicts.printed import read_teacher_epochs
 
     cells = cells_of(plan, "table10")
     rows = [

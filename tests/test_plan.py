@@ -18,16 +18,16 @@ from elf.errors import ElfError
 from elf.planning.calibration import Calibration, Speed, read_calibration, write_calibration
 from elf.planning.fitting import Measurement, calibrate
 from elf.planning.forecast import forecast
-from elf.planning.jobs import jobs_of, selected
 from elf.planning.measuring import measurements
 from elf.planning.scheduling import chains, longest_chain, schedule
 from elf.planning.sizes import sizes_of
-from elf.planning.states import CODE, DAMAGED, FOLLOWS, INPUT, MISSING, SETTINGS, states_of
 from elf.planning.work import Sizes, Work
 from elf.specs.dataset import DatasetSpec
 from elf.specs.kinds import KINDS
 from elf.stages.forecast import main
-from elf.stages.plan import make_plan
+from elf.status.jobs import jobs_of, selected
+from elf.status.states import CODE, DAMAGED, FOLLOWS, INPUT, MISSING, SETTINGS, states_of
+from elf.study.plan import make_plan
 
 pytest_plugins = ("workflow_copy",)
 

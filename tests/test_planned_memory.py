@@ -8,19 +8,20 @@ from conftest import PROJECT
 from naive_trajectories import LiveBytes
 from torch import nn
 
-from elf import seed_batched, training
 from elf.cli import main
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.networks.names import feature_shape
 from elf.objectives import elf, task
 from elf.planning.counting import counts
 from elf.planning.memory import LIBRARY, at_once, evaluation_bytes, training_bytes
-from elf.planning.text import space
 from elf.planning.work import Sizes
-from elf.randomness import generator
 from elf.specs.evaluation import EvaluationSpec, Objective
+from elf.specs.network import feature_shape
 from elf.specs.training import TrainingRecipe
-from elf.stages.plan import make_plan
+from elf.status.text import space
+from elf.study.plan import make_plan
+from elf.training import protocol as training
+from elf.training import seeds_at_once as seed_batched
 
 CLASSES, SIDE = 10, 32
 NETWORKS = ["convnet-w32-d3-in", "convnet-w32-d3-bn", "resnet18-w8-in", "resnet18-w8-bn", "vgg11-w8-in", "vgg11-w8-bn"]

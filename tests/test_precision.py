@@ -9,18 +9,18 @@ from conftest import PROJECT
 from pydantic import ValidationError
 from torch import nn
 
-from elf.config_reading import load_settings
 from elf.data.augmentation import STRATEGY
-from elf.grid import build_grid
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.flat import flatten
-from elf.networks.names import feature_shape
 from elf.objectives import elf, kd, task
-from elf.randomness import generator
+from elf.running.drawing import about
+from elf.specs.network import feature_shape
 from elf.specs.training import FrepoRecipe, TrainingRecipe
-from elf.stages.drawing import about
-from elf.stages.plan import Plan
-from elf.training import accuracy, train
+from elf.study.config_reading import load_settings
+from elf.study.grid import build_grid
+from elf.study.plan import Plan
+from elf.training.protocol import accuracy, train
 
 CLASSES, SIDE, COUNT = 4, 32, 10
 OBJECTIVES = {

@@ -9,9 +9,9 @@ import pytest
 from conftest import PROJECT
 
 from elf.errors import ElfError
-from elf.networks.names import matching_teacher, parse
-from elf.results import printed as module
-from elf.results.printed import SETTING, network_of, read_printed, read_teacher_epochs
+from elf.specs.network import matching_teacher, parse
+from elf.verdicts import printed as module
+from elf.verdicts.printed import SETTING, network_of, read_printed, read_teacher_epochs
 
 # Rows and rows with a value, as the project's notes on the paper count them.
 COUNTS = {1: (48, 43), 2: (16, 16), 3: (30, 26), 4: (30, 30), 5: (54, 54), 6: (54, 54), 7: (44, 44), 8: (12, 12)}
@@ -28,7 +28,7 @@ def records(path: Path) -> list[dict]:
 
 
 def file_of(number: int) -> list[dict]:
-    return records(PROJECT / f"elf/results/paper/table{number:02d}.csv")
+    return records(PROJECT / f"elf/verdicts/paper/table{number:02d}.csv")
 
 
 @pytest.mark.parametrize("number", COUNTS)
@@ -180,4 +180,4 @@ def test_an_unknown_method_is_refused(monkeypatch):
 def test_package_brings_the_files_along():
     text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
     assert '"paper/*.csv"' in text
-    assert len(list((PROJECT / "elf/results/paper").glob("table*.csv"))) == 12
+    assert len(list((PROJECT / "elf/verdicts/paper").glob("table*.csv"))) == 12

@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from elf import progress
+from elf.machine import progress
 
 
 class Terminal(io.StringIO):
@@ -21,7 +21,7 @@ class UnreadLoss:
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_progress_reads_the_loss_only_where_it_shows_it(stream, monkeypatch):
     now = 0.0
-    monkeypatch.setattr("elf.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("elf.machine.progress.time.monotonic", lambda: now)
     report = progress.reporter("teacher", 1000, stream=stream)
     report(501, 1000, torch.tensor(2.5))
     now = 0.01
@@ -36,7 +36,7 @@ def test_progress_reads_the_loss_only_where_it_shows_it(stream, monkeypatch):
 
 def test_log_lines_are_ten_seconds_apart(monkeypatch):
     now, stream = 0.0, io.StringIO()
-    monkeypatch.setattr("elf.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("elf.machine.progress.time.monotonic", lambda: now)
     report = progress.reporter("evaluation", 100, stream=stream)
     for finished in range(1, 101):
         now = 0.3 * finished

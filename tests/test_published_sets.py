@@ -12,8 +12,8 @@ from commands import failing, succeeding
 from conftest import PROJECT
 
 from elf.artifacts.manifest import read_manifest
-from elf.config_reading import load_settings
 from elf.stages.published import sets_of
+from elf.study.config_reading import load_settings
 
 SHIPPED = [path.stem for path in (PROJECT / "config" / "scales").glob("published*.yaml")]
 

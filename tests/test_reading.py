@@ -11,8 +11,8 @@ from elf.cli import main
 from elf.errors import ElfError
 from elf.results.columns import KEY_COLUMNS
 from elf.results.reading import cells_as_found, mismatch, read_results
-from elf.stages.drawing import cells_of
-from elf.stages.plan import Plan, make_plan
+from elf.running.drawing import cells_of
+from elf.study.plan import Plan, make_plan
 
 # What a stranger's file needs: what was trained, how, and what came out; nothing on its origin.
 LEAST = [

@@ -10,14 +10,14 @@ from test_seed_batched import OBJECTIVES, at_once, data, networks, one_by_one
 from test_seed_batched import recipe as short_recipe
 from torch import Tensor, nn
 
-from elf import device as devices
-from elf import replayed_steps
 from elf.data import augmentation
 from elf.distillation import dsa
-from elf.distillation.synthetic import RealImages
+from elf.distillation.shared.synthetic import RealImages
+from elf.machine import device as devices
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.randomness import generator
-from elf.replayed_steps import replayed
+from elf.training import replayed as replayed_steps
+from elf.training.replayed import replayed
 
 CPU = torch.device("cpu")
 

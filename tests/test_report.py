@@ -12,13 +12,13 @@ from fabricated_results import ABOUT, cell, frames
 
 from elf.artifacts.lineage import THERE, Artifact, TensorSize
 from elf.errors import ElfError
+from elf.report import text
+from elf.report.cell_pages import cell_view
+from elf.report.content import Origin, Report, Sheet
+from elf.report.costs import Costs, Total, cost_by_stage, cost_of, storage
+from elf.report.folder import CONTENTS, write_folder
+from elf.report.pages import render_report
 from elf.results.columns import gather
-from elf.results.report import text
-from elf.results.report.cell_pages import cell_view
-from elf.results.report.content import Origin, Report, Sheet
-from elf.results.report.costs import Costs, Total, cost_by_stage, cost_of, storage
-from elf.results.report.pages import render_report
-from elf.stages.report_folder import CONTENTS, write_folder
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 TABLE = "tables/table05.html"

@@ -9,8 +9,8 @@ import pytest
 from fabricated_report import fabricated_report
 from PIL import Image
 
-from elf.results.report.pages import render_report
-from elf.stages.report_folder import write_folder
+from elf.report.folder import write_folder
+from elf.report.pages import render_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [

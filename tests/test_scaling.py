@@ -12,13 +12,12 @@ from conftest import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.cluster import CPU, DEVICE, HERE, Cluster, Submissions, contracted, grouped, simulate
+from benchmarks.peaks import busiest, largest_at_once
+from benchmarks.resuming import resume_bytes
 from elf.planning.calibration import read_calibration
-from elf.planning.cluster import CPU, DEVICE, HERE, Cluster, Submissions, contracted, grouped, simulate
 from elf.planning.costs import Surroundings
-from elf.planning.jobs import Job, jobs_of
-from elf.planning.peaks import busiest, largest_at_once
 from elf.planning.priorities import priorities
-from elf.planning.resuming import resume_bytes
 from elf.planning.sizes import HEADER
 from elf.planning.work import Sizes
 from elf.specs.evaluation import EvaluationSpec, Objective
@@ -27,7 +26,8 @@ from elf.specs.kinds import KINDS
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
-from elf.stages.plan import make_plan
+from elf.status.jobs import Job, jobs_of
+from elf.study.plan import make_plan
 
 BENCHMARKS = PROJECT / "benchmarks"
 
@@ -271,7 +271,7 @@ RECIPE |= {"lr_drop": False, "augmentation": "none"}
 def images():
     import torch
 
-    from elf.distillation.synthetic import RealImages
+    from elf.distillation.shared.synthetic import RealImages
 
     generator = torch.Generator().manual_seed(0)
     return RealImages(torch.randn(18, 3, 16, 16, generator=generator), torch.arange(3).repeat(6), 3)
@@ -302,7 +302,7 @@ def test_a_checkpoint_of_an_evaluation():
 
     from elf.networks.building import build_network
     from elf.objectives import task
-    from elf.training import train
+    from elf.training.protocol import train
 
     real, recorder, recipe = images(), Recorder(), TrainingRecipe(**RECIPE)
     network = build_network("resnet18-w4-bn", classes=3, side=16, generator=torch.Generator().manual_seed(0))

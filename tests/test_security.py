@@ -25,13 +25,13 @@ from hostile_files import START, as_archive, call, harmful_pickles, name, number
 from PIL import EpsImagePlugin, Image
 
 from elf.artifacts.manifest import MANIFEST, read_manifest
-from elf.config_reading import read_yaml
 from elf.data.reading import read_dataset
 from elf.data.sources.decoding import decode
 from elf.errors import ElfError
 from elf.importing.folders import read_folder
 from elf.importing.reading import read
 from elf.results.reading import read_results
+from elf.study.config_reading import read_yaml
 
 pytest_plugins = ("hostile_files",)
 

@@ -14,8 +14,8 @@ from conftest import PROJECT
 from PIL import Image
 
 from elf.cli import COMMANDS
-from elf.config_reading import load_settings
 from elf.errors import ElfError
+from elf.study.config_reading import load_settings
 
 pytest_plugins = ("workflow_copy",)
 

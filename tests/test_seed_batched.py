@@ -12,18 +12,19 @@ from pretended_gpu import DEVICE, PretendedGpu
 from small_jobs import SmallJobs
 from torch import nn
 
-from elf import seed_batched, training
-from elf.checkpoints import Checkpoint
+from elf.artifacts.checkpoints import Checkpoint
 from elf.cli import main
 from elf.data.augmentation import STRATEGY
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.networks.names import feature_shape
 from elf.networks.split import SplitNetwork
 from elf.objectives import elf, kd, task
-from elf.randomness import generator
+from elf.specs.network import feature_shape
 from elf.specs.training import TrainingRecipe
 from elf.stages import evaluate
+from elf.training import protocol as training
+from elf.training import seeds_at_once as seed_batched
 
 CLASSES, SIDE, COUNT, SEEDS = 4, 32, 10, (3, 0, 8)
 OBJECTIVES = {"task": task.loss, "elf": elf.loss, "kd": kd.loss}

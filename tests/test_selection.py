@@ -11,18 +11,18 @@ from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import read_tensors
 from elf.cli import main
 from elf.distillation import dm
-from elf.distillation import selection as selection_module
-from elf.distillation.loop import Selection
-from elf.distillation.selection import selection_for
-from elf.distillation.synthetic import RealImages, SyntheticSet, hold_out
+from elf.distillation.shared import selection as selection_module
+from elf.distillation.shared.loop import Selection
+from elf.distillation.shared.selection import selection_for
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet, hold_out
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.randomness import generator
 from elf.results.layout import lay_out
 from elf.specs.dataset import DatasetSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.training import TrainingRecipe
-from elf.training import accuracy, train
+from elf.training.protocol import accuracy, train
 
 SIDE, CLASSES = 16, 3
 SETTINGS = {"selection": "validation", "selection_every": 2, "selection_networks": 2, "selection_epochs": 3}

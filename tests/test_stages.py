@@ -20,25 +20,25 @@ import torch
 from conftest import PROJECT
 from PIL import Image
 
+from elf.artifacts import code
+from elf.artifacts.fingerprint import code_id
 from elf.artifacts.manifest import read_manifest
 from elf.artifacts.tensors import write_tensors
-from elf.cells import FullDataCell
 from elf.cli import main
 from elf.data.sources import digits
 from elf.distillation import dm
-from elf.distillation.synthetic import RealImages
-from elf.fingerprint import code_id
+from elf.distillation.shared.synthetic import RealImages
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.objectives import elf, kd, task
-from elf.randomness import generator
 from elf.specs.evaluation import EvaluationSpec
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
-from elf.stages import code
 from elf.stages.extract_features import BATCH, extract_features
-from elf.stages.plan import Plan, make_plan
 from elf.stages.report import content
-from elf.training import accuracy, train
+from elf.study.cells import FullDataCell
+from elf.study.plan import Plan, make_plan
+from elf.training.protocol import accuracy, train
 
 pytestmark = pytest.mark.usefixtures("small_process")
 

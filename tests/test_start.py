@@ -14,14 +14,15 @@ from snakemake.cli import get_argument_parser, parse_args
 from snakemake.settings.types import ConfigSettings
 from snakemake.utils import update_config
 
-from elf import opening, starting
 from elf.cli import main
-from elf.command_line import Started, started, started_by, with_targets
 from elf.errors import ElfError
-from elf.near_misses import nearest
-from elf.scales_here import CLAIMS, scale_meant
-from elf.stages.plan import Plan, arguments_of_scale, make_plan, scale_said
-from elf.start import check_target
+from elf.guards import starting
+from elf.guards.command_line import Started, started, started_by, with_targets
+from elf.running import opening
+from elf.running.start import check_target
+from elf.study.near_misses import nearest
+from elf.study.plan import Plan, arguments_of_scale, make_plan, scale_said
+from elf.study.scales_here import CLAIMS, scale_meant
 
 ON_GPUS = ("slurm", "slurm-gpu4", "workstation")
 

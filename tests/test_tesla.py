@@ -27,14 +27,14 @@ from naive_trajectories import (
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
 from elf.distillation import tesla
-from elf.distillation.loop import Selection
-from elf.distillation.matching import Step, constant_memory
-from elf.distillation.synthetic import real_initialisation
+from elf.distillation.shared.loop import Selection
+from elf.distillation.shared.matching import Step, constant_memory
+from elf.distillation.shared.synthetic import real_initialisation
+from elf.distillation.shared.watching import Diverged
 from elf.distillation.trajectories import label_softly
-from elf.distillation.watching import Diverged
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.flat import FlatNetwork, flatten
-from elf.randomness import generator
 
 
 def distil(changes=None, *, soft=True, experts=None, norm="in", **others):

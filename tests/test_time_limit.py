@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf import time_limit as module
-from elf.checkpoints import Checkpoint
+from elf.artifacts.checkpoints import Checkpoint
 from elf.errors import ElfError
-from elf.time_limit import TimeLimit, seconds_of, time_limit
+from elf.machine import time_limit as module
+from elf.machine.time_limit import TimeLimit, seconds_of, time_limit
 
 
 class Clock:

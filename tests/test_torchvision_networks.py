@@ -13,7 +13,7 @@ from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.networks.checking import problem
 from elf.networks.torchvision_models import cut_points
-from elf.planning.networks import check_networks, torchvision_networks
+from elf.study.networks import check_networks, torchvision_networks
 
 FITTING = [
     ("mobilenet_v2", 32, (32, 4, 4)),

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from elf.checkpoints import Checkpoint
+from elf.artifacts.checkpoints import Checkpoint
 from elf.errors import ElfError
+from elf.machine.randomness import generator
 from elf.networks.split import SplitNetwork
 from elf.objectives import elf, kd, task
-from elf.randomness import generator
 from elf.specs.training import TrainingRecipe
-from elf.training import accuracy, train
+from elf.training.protocol import accuracy, train
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 CLASSES = 3

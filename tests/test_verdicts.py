@@ -10,16 +10,16 @@ from conftest import PROJECT
 from fabricated_results import seeds
 
 from elf.cli import main
-from elf.results import verdicts
-from elf.results.audit import KINDS, audit
-from elf.results.claims import CLAIMS, judge
 from elf.results.columns import KEY_COLUMNS, gather
-from elf.results.comparison import RULE, compare
-from elf.results.observations import observations_of_printed
-from elf.results.printed import SETTING, TABLES, read_printed
-from elf.stages.drawing import cells_of
-from elf.stages.plan import make_plan
+from elf.running.drawing import cells_of
 from elf.stages.verdicts import render
+from elf.study.plan import make_plan
+from elf.verdicts import text as verdicts
+from elf.verdicts.audit import KINDS, audit
+from elf.verdicts.claims import CLAIMS, judge
+from elf.verdicts.comparison import RULE, compare
+from elf.verdicts.observations import observations_of_printed
+from elf.verdicts.printed import SETTING, TABLES, read_printed
 
 FILES = ["comparison.csv", "comparison.md", "claims.md", "audit.md"]
 LAPTOP = PROJECT / "docs/results/laptop/results.parquet"

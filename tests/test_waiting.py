@@ -12,19 +12,20 @@ from naive_trajectories import SETTINGS, FakeExperts, random_dataset
 from pretended_gpu import DEVICE, PretendedGpu
 from torch import Tensor
 
-from elf import frepo_evaluation, training
 from elf.data import augmentation, frepo_augmentation
 from elf.data.normalised import NormalisedImages
 from elf.data.preprocessing import CONSTANTS, Normalisation
-from elf.device import to_device
 from elf.distillation import dm, dsa, frepo, mtt, tesla
-from elf.distillation.synthetic import RealImages
+from elf.distillation.shared.synthetic import RealImages
+from elf.machine.device import to_device
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.networks.names import feature_shape
 from elf.objectives import elf, kd, task
 from elf.objectives import frepo as frepo_objective
-from elf.randomness import generator
+from elf.specs.network import feature_shape
 from elf.specs.training import FrepoRecipe, TrainingRecipe
+from elf.training import frepo as frepo_evaluation
+from elf.training import protocol as training
 
 CLASSES, SIDE, COUNT, PASSES = 3, 32, 9, 3
 RECIPE = TrainingRecipe(

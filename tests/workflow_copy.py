@@ -78,11 +78,11 @@ SCALE_FILE = "config/scales/tiny.yaml"
 LISTED = """
 import json, sys
 from pathlib import Path
-from elf.finding_data import data_folder
-from elf.planning.jobs import jobs_of, selected
-from elf.planning.states import check_can_run, states_of
+from elf.study.images import data_folder
+from elf.status.jobs import jobs_of, selected
+from elf.status.states import check_can_run, states_of
 from elf.specs.kinds import KINDS
-from elf.stages.plan import make_plan
+from elf.study.plan import make_plan
 plan = make_plan(Path("config"), "tiny", Path("results"))
 jobs = selected(plan, jobs_of(plan), sys.argv[1:])
 states = states_of(jobs, plan.folder, data_folder())

@@ -37,7 +37,7 @@ class Pictures(Dataset):
 
 
 class Shuffled(Sampler):
-    """A random order that is drawn from a generator as :func:`elf.training.train` draws it."""
+    """A random order that is drawn from a generator as :func:`elf.training.protocol.train` draws it."""
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
         self.count, self.generator = count, generator

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from elf.artifacts.manifest import damaged, read_manifest
 from elf.artifacts.tensors import tensor_checksum
-from elf.device import to_device
 from elf.errors import ElfError
+from elf.machine.device import to_device
 
 SHARED = ("dataset", "network", "classes", "side", "held_out_per_class")
 """What the experts of one buffer have in common."""

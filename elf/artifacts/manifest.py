@@ -16,8 +16,8 @@ import pyarrow
 import pyarrow.parquet
 import safetensors
 
+from elf.artifacts.fingerprint import code_id
 from elf.errors import ElfError
-from elf.fingerprint import code_id
 from elf.specs.base import canonical_json
 
 MANIFEST = "elf_manifest"
@@ -41,7 +41,7 @@ def describe(kind: str, spec: Mapping, *, inputs: Mapping[str, Manifest], code: 
     code : str
         Fingerprint of the code that made it (JSON).
     measured : mapping
-        What making it took, as `elf.stages.job.Job.measured` gives it. What an older file does not say is unknown.
+        What making it took, as `elf.running.job.Job.measured` gives it. What an older file does not say is unknown.
     """
     return {
         "kind": kind,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from elf.artifacts.files import atomic
 from elf.artifacts.manifest import MANIFEST, Manifest, damaged, is_made, read_manifest, sealed
 from elf.errors import ElfError
-from elf.files import atomic
 from elf.specs.base import canonical_json
 
 

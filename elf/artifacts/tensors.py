@@ -10,9 +10,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from elf.artifacts.files import atomic
 from elf.artifacts.manifest import MANIFEST, Manifest, damaged, is_made, read_manifest, sealed
 from elf.errors import ElfError
-from elf.files import atomic
 from elf.specs.base import canonical_json
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from elf.device import to_device
 from elf.errors import ElfError
+from elf.machine.device import to_device
 
 CATEGORIES = ("color", "crop", "cutout", "flip", "scale", "rotate")
 STRATEGY = "_".join(CATEGORIES)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from elf.device import to_device
 from elf.errors import ElfError
+from elf.machine.device import to_device
 
 CATEGORIES = ("flip", "color", "zoom", "rotate", "translate", "cutout")
 STRATEGY = "_".join(CATEGORIES)

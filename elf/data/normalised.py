@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from elf.data.preprocessing import ZCA, Normalisation
-from elf.device import to_device
+from elf.machine.device import to_device
 
 LARGEST_RESIDENT = {"cpu": 2**30, "cuda": 2**33}
 """Bytes of float32 that stay on a device at once. CIFAR has 0.6 GB, Tiny ImageNet 4.9 GB, ImageNet at 64x64 63 GB."""

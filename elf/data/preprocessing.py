@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elf.device import to_device
 from elf.errors import ElfError
+from elf.machine.device import to_device
 
 CHUNK = 1024
 

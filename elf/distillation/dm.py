@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from elf import device as devices
 from elf.data import augmentation
 from elf.data.augmentation import Draw
-from elf.distillation import loop
-from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation, sample
+from elf.distillation.shared import loop
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation, sample
+from elf.machine import device as devices
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork, initialise
-from elf.randomness import generator
 
 ALL = 2**40
 """More images than there are."""
@@ -52,7 +52,7 @@ def distill(
     seed : int
         Determines everything that is random.
     progress, checkpoint, selection
-        See `elf.distillation.loop.run`.
+        See `elf.distillation.shared.loop.run`.
 
     Returns
     -------

@@ -14,17 +14,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from elf.data import augmentation
 from elf.data.augmentation import Draw
-from elf.device import layout
-from elf.distillation import loop
-from elf.distillation.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation, sample
+from elf.distillation.shared import loop
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet, indices_by_class, real_initialisation, sample
 from elf.errors import ElfError
+from elf.machine.device import layout
+from elf.machine.randomness import generator
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.networks.building import build_network
 from elf.networks.split import initialise
-from elf.randomness import generator
-from elf.replayed_steps import Step, replayed
 from elf.specs.training import TrainingRecipe
-from elf.training import train
+from elf.training.protocol import train
+from elf.training.replayed import Step, replayed
 
 STREAMS = ("network", "statistics", "batches", "augmentation", "inner order", "inner augmentation")
 
@@ -42,7 +42,7 @@ def distill(
 ) -> SyntheticSet:
     """Distil a dataset by matching gradients.
 
-    An update of `elf.distillation.loop.run` is one matching step, the body of the official outer loop: match
+    An update of `elf.distillation.shared.loop.run` is one matching step, the body of the official outer loop: match
     all classes, change the pixels and, unless it was the last step of its iteration, train the network on
     the synthetic images. A new random network comes with the first step of each iteration.
 
@@ -69,7 +69,7 @@ def distill(
     seed : int
         Determines everything that is random.
     progress, checkpoint
-        See `elf.distillation.loop.run`; they count matching steps, ``(iterations + 1) * outer_loop`` in all.
+        See `elf.distillation.shared.loop.run`; they count matching steps, ``(iterations + 1) * outer_loop`` in all.
     selection : Selection or None
         Its ``every`` counts iterations; the updates that it records are matching steps.
 

@@ -9,15 +9,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from elf import adam
 from elf.data.normalised import take
-from elf.device import to_device
-from elf.distillation import lamb, loop
-from elf.distillation.pool import advance, make_pool
-from elf.distillation.regression import meta_loss
-from elf.distillation.synthetic import RealImages, SyntheticSet, real_initialisation
+from elf.distillation.of_frepo import lamb
+from elf.distillation.of_frepo.pool import advance, make_pool
+from elf.distillation.of_frepo.regression import meta_loss
+from elf.distillation.shared import loop
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet, real_initialisation
+from elf.machine.device import to_device
+from elf.machine.randomness import generator
 from elf.objectives.frepo import centred_one_hot
-from elf.randomness import generator
+from elf.training import adam
 
 PIVOT = "failed pivot"
 """What the watched result of the Cholesky factorisation is called: 0, or the pivot that was not positive."""
@@ -58,7 +59,7 @@ def distill(
     seed : int
         Determines everything that is random.
     progress, checkpoint, selection
-        See `elf.distillation.loop.run`.
+        See `elf.distillation.shared.loop.run`.
 
     Returns
     -------

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from elf.distillation.synthetic import RealImages, SyntheticSet
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet
 from elf.errors import ElfError
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from elf.distillation.coreset import Progress, choose_by_pixels
-from elf.distillation.synthetic import RealImages, SyntheticSet
+from elf.distillation.shared.coreset import Progress, choose_by_pixels
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet
 
 
 def distill(

@@ -7,9 +7,9 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from elf.distillation.coreset import Progress, choose_by_pixels
-from elf.distillation.synthetic import RealImages, SyntheticSet
-from elf.randomness import generator
+from elf.distillation.shared.coreset import Progress, choose_by_pixels
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet
+from elf.machine.randomness import generator
 
 
 def distill(

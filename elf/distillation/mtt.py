@@ -5,9 +5,9 @@ Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", as
 
 from collections.abc import Mapping
 
-from elf.distillation import loop
-from elf.distillation.matching import constant_memory, unrolled
-from elf.distillation.synthetic import RealImages, SyntheticSet
+from elf.distillation.shared import loop
+from elf.distillation.shared.matching import constant_memory, unrolled
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet
 from elf.distillation.trajectories import Experts, match_experts
 
 GRADIENTS = {"unrolled": unrolled, "constant-memory": constant_memory}
@@ -39,7 +39,7 @@ def distill(
         ``augmentation`` (DSA strategy, parameters drawn for each image), ``align_corners`` (grid convention, see
         `elf.data.augmentation.apply`), and ``gradient``: ``unrolled`` is the method; ``constant-memory`` is
         TESLA's gradient as a memory saver, **which is not the same gradient**, see
-        `elf.distillation.matching.constant_memory`. A network with batch normalisation also takes
+        `elf.distillation.shared.matching.constant_memory`. A network with batch normalisation also takes
         ``batch_norm_splits``: into how many parts a step's batch is cut for it (1 where it is left out). The official
         code runs its student as ``torch.nn.DataParallel(student_net)``, with all parameters on every GPU.
     ipc : int
@@ -51,7 +51,7 @@ def distill(
     experts : Experts
         Trajectories of the network on the real images.
     progress, checkpoint, selection
-        See `elf.distillation.loop.run`.
+        See `elf.distillation.shared.loop.run`.
 
     Returns
     -------

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from elf.distillation.synthetic import RealImages, SyntheticSet, real_initialisation
-from elf.randomness import generator
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet, real_initialisation
+from elf.machine.randomness import generator
 
 
 def distill(

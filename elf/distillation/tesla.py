@@ -6,9 +6,9 @@ Cui et al., "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory
 from collections.abc import Mapping
 from dataclasses import replace
 
-from elf.distillation import loop
-from elf.distillation.matching import Matching, constant_memory
-from elf.distillation.synthetic import RealImages, SyntheticSet
+from elf.distillation.shared import loop
+from elf.distillation.shared.matching import Matching, constant_memory
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet
 from elf.distillation.trajectories import Experts, match_experts
 
 
@@ -19,7 +19,7 @@ def official_step(*update, **settings) -> Matching:
     which twice is a longer tuple, so that the factor 2 of the derivative of a square is lost. ``lr_img`` of its readme
     was tuned with that. The gradient for the step size is not concerned: there the loss itself is differentiated.
 
-    Parameters and result are those of `elf.distillation.matching.constant_memory`.
+    Parameters and result are those of `elf.distillation.shared.matching.constant_memory`.
     """
     found = constant_memory(*update, **settings)
     return replace(found, images=found.images / 2)

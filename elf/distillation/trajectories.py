@@ -8,15 +8,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from elf.data import augmentation
-from elf.device import to_device
-from elf.distillation import loop
-from elf.distillation.matching import Gradient, Step
-from elf.distillation.synthetic import RealImages, SyntheticSet, real_initialisation
+from elf.distillation.shared import loop
+from elf.distillation.shared.matching import Gradient, Step
+from elf.distillation.shared.synthetic import RealImages, SyntheticSet, real_initialisation
 from elf.errors import ElfError
+from elf.machine.device import to_device
+from elf.machine.randomness import generator
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork
-from elf.randomness import generator
 from elf.specs.expert import snapshots
 
 LARGEST_STEP_SIZE = 100
@@ -56,7 +56,7 @@ def match_experts(
     Parameters
     ----------
     gradient : callable
-        From `elf.distillation.matching`.
+        From `elf.distillation.shared.matching`.
     soft_labels : bool
         See `elf.distillation.tesla.distill`.
     hint : str

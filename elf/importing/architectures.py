@@ -8,9 +8,9 @@ from torch import Tensor
 
 from elf.errors import ElfError
 from elf.importing.conclusions import Conclusion
-from elf.networks import names
-from elf.networks.names import NetworkName
 from elf.networks.split import SplitNetwork
+from elf.specs import network as names
+from elf.specs.network import NetworkName
 
 SIDES = (32, 64, 28, 16, 96, 128, 224, 48, 256, 8)
 """Sides that are tried, the usual ones first."""

@@ -23,7 +23,7 @@ class Network:
     Attributes
     ----------
     name : str
-        As in `elf.networks.names`.
+        As in `elf.specs.network`.
     classes, side : int
     conclusions : list of Conclusion
     """

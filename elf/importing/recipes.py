@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from elf.config import Recipe
+from elf.artifacts.files import write_text
 from elf.errors import ElfError
-from elf.files import write_text
+from elf.study.config import Recipe
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 

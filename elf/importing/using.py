@@ -8,7 +8,7 @@ from torch import Tensor
 from elf.artifacts.manifest import Manifest
 from elf.artifacts.tensors import read_tensors
 from elf.data.preprocessing import ZCA, Normalisation
-from elf.distillation.synthetic import SyntheticSet
+from elf.distillation.shared.synthetic import SyntheticSet
 from elf.errors import ElfError
 from elf.importing.constants import ALL_CONSTANTS as CONSTANTS
 

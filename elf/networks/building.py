@@ -5,8 +5,8 @@ import importlib
 import torch
 
 from elf.errors import ElfError
-from elf.networks import names
 from elf.networks.split import SplitNetwork, initialise
+from elf.specs import network as names
 
 
 def build_network(
@@ -25,7 +25,7 @@ def build_network(
     Parameters
     ----------
     name : str
-        See :func:`elf.networks.names.parse`.
+        See :func:`elf.specs.network.parse`.
     classes : int
         Number of logits.
     side : int

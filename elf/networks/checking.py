@@ -6,8 +6,8 @@ import sys
 import torch
 
 from elf.errors import ElfError
-from elf.networks.names import NetworkName, parse
 from elf.networks.torchvision_models import cut_for, traced
+from elf.specs.network import NetworkName, parse
 
 
 def problem(name: str, side: int, feature_shape: tuple[int, int, int] | None) -> str | None:

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from elf.networks.names import NetworkName, feature_shape
 from elf.networks.split import SplitNetwork, normalisation
+from elf.specs.network import NetworkName, feature_shape
 
 
 def build(name: NetworkName, *, classes: int, side: int) -> SplitNetwork:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from elf import device as devices
+from elf.machine import device as devices
 
 POSITIONS = 16
 """Largest map that is small, in pixels of the output."""

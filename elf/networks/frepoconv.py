@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from elf.networks.names import NetworkName, feature_shape
 from elf.networks.split import SplitNetwork
+from elf.specs.network import NetworkName, feature_shape
 
 TRUNCATED_STD = 0.87962566103423978
 """Standard deviation of a standard normal variable that is cut off at -2 and 2."""

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from elf import device as devices
+from elf.machine import device as devices
 
 POOL = 2
 """Side of the squares that are averaged, where there is a pooling."""

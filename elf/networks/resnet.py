@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from elf.networks.convolution import Convolution
-from elf.networks.names import LARGE_SIDE, NetworkName, feature_shape
 from elf.networks.split import SplitNetwork, normalisation
+from elf.specs.network import LARGE_SIDE, NetworkName, feature_shape
 
 
 class Projection(nn.Conv2d):

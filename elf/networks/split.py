@@ -8,8 +8,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from elf.device import to_device
 from elf.errors import ElfError
+from elf.machine.device import to_device
 from elf.networks.instance_norm import POOL, InstanceNorm
 
 

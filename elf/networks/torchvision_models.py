@@ -8,8 +8,8 @@ from torch import fx, nn
 from torchvision import models
 
 from elf.errors import ElfError
-from elf.networks.names import NetworkName
 from elf.networks.split import SplitNetwork, drawing_from, initialise
+from elf.specs.network import NetworkName
 
 
 def build(

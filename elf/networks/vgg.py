@@ -3,8 +3,8 @@
 from torch import nn
 
 from elf.networks.convolution import Convolution
-from elf.networks.names import LARGE_SIDE, NetworkName, feature_shape
 from elf.networks.split import SplitNetwork, normalisation
+from elf.specs.network import LARGE_SIDE, NetworkName, feature_shape
 
 POOL = "pool"
 FRONT_SMALL = [1, POOL, 2, POOL, 4, 4, POOL, 8]

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from elf.artifacts.files import atomic, read_json, write_json
 from elf.artifacts.manifest import Manifest, seal_of
-from elf.config import NAME
-from elf.config_reading import validated
 from elf.errors import ElfError
-from elf.files import atomic, read_json, write_json
+from elf.study.config import NAME
+from elf.study.config_reading import validated
 
 CONTENTS = "pack.json"
 FORMAT = 1

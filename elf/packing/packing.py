@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow.parquet
 import safetensors
 
+from elf.artifacts.checkpoints import Checkpoint
 from elf.artifacts.manifest import Manifest, read_manifest
 from elf.artifacts.tables import read_table
 from elf.artifacts.tensors import read_tensors
-from elf.checkpoints import Checkpoint
 from elf.errors import ElfError
 from elf.packing.contents import (
     CARD,
@@ -29,9 +29,9 @@ from elf.packing.contents import (
     write_contents,
 )
 from elf.packing.records import MODELS, read_record
-from elf.planning.jobs import Job, jobs_of
 from elf.specs.kinds import KINDS
-from elf.stages.plan import Plan
+from elf.status.jobs import Job, jobs_of
+from elf.study.plan import Plan
 
 TRAININGS, CHECKPOINTS = "teacher trainings", "teacher checkpoints"
 

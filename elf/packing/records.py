@@ -9,16 +9,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from elf.artifacts.code import code_of
+from elf.artifacts.files import write_text
+from elf.artifacts.fingerprint import code_id
 from elf.artifacts.manifest import Manifest
 from elf.data.sources.layouts import source_state
-from elf.files import write_text
-from elf.fingerprint import code_id
-from elf.planning.jobs import Job
-from elf.planning.records import STORE, place
 from elf.specs import kinds
 from elf.specs.base import canonical_json
 from elf.specs.kinds import KINDS
-from elf.stages.code import code_of
+from elf.status.jobs import Job
+from elf.status.records import STORE, place
 
 FORMAT = 6
 """``RECORD_FORMAT_VERSION`` of Snakemake: from this on its records hold parameters that it compares."""

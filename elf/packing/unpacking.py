@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elf.artifacts.manifest import Manifest, is_made, read_manifest
-from elf.config_reading import read_yaml
 from elf.data.sources.layouts import TORCHVISION_FOLDERS
 from elf.errors import ElfError
-from elf.finding_data import data_folder, missing_data
 from elf.packing.contents import (
     CARD,
     RECIPE,
@@ -24,11 +22,13 @@ from elf.packing.contents import (
 )
 from elf.packing.packing import verified
 from elf.packing.records import MODELS, outputs_of, params_now, params_of, read_record, write_record
-from elf.planning.jobs import Job, jobs_of
-from elf.planning.states import FOLLOWS, INPUT, fits, states_of
 from elf.specs.dataset import DatasetSpec
-from elf.stages.plan import Plan
 from elf.stages.prepare_dataset import main as prepare_dataset
+from elf.status.jobs import Job, jobs_of
+from elf.status.states import FOLLOWS, INPUT, fits, states_of
+from elf.study.config_reading import read_yaml
+from elf.study.images import data_folder, missing_data
+from elf.study.plan import Plan
 
 TRAINING = "training.safetensors"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from elf.config import Strict
-from elf.config_reading import read_yaml, validated
-from elf.files import write_text
+from elf.artifacts.files import write_text
 from elf.planning.work import Work
+from elf.study.config import Strict
+from elf.study.config_reading import read_yaml, validated
 
 ANY = "any"
 """Stands for every stage that was not measured."""

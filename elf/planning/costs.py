@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from elf.planning import sizes as files
 from elf.planning import work
 from elf.planning.distillation_work import distillation_work
-from elf.planning.jobs import Job
 from elf.planning.work import Sizes, Work
 from elf.specs import kinds
 from elf.specs.base import Spec
 from elf.specs.kinds import KINDS
+from elf.status.jobs import Job
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
-from elf.networks.names import LARGE_SIDE, NetworkName, feature_shape, parse
+from elf.specs.network import LARGE_SIDE, NetworkName, feature_shape, parse
 
 MULTIPLY_ADD = 2
 """Operations (FLOPs) of one multiplication with its addition."""
@@ -120,7 +120,7 @@ def counts(network: str, *, classes: int, side: int) -> Counts | None:
     Parameters
     ----------
     network : str
-        See :func:`elf.networks.names.parse`.
+        See :func:`elf.specs.network.parse`.
     classes : int
         Number of logits.
     side : int

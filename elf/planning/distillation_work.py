@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from elf.networks.names import parse
 from elf.planning.counting import MULTIPLY_ADD, Counts, counts
 from elf.planning.work import FREPO_STEPS, Sizes, Work, passes, test, updates
+from elf.specs.network import parse
 from elf.specs.synthetic import SyntheticSpec
 
 PIXELS = (2.0, 0.0)

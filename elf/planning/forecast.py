@@ -7,15 +7,15 @@ from pathlib import Path
 
 from elf.planning.calibration import Calibration
 from elf.planning.costs import Surroundings, bytes_of, stage_of, work_of
-from elf.planning.jobs import Job
 from elf.planning.memory import evaluation_bytes
 from elf.planning.scheduling import longest_chain, schedule
 from elf.planning.sizes import sizes_of
-from elf.planning.states import CODE, DAMAGED, FOLLOWS, INPUT, MISSING, SETTINGS, State
 from elf.planning.work import Work
 from elf.specs import kinds
 from elf.specs.kinds import KINDS
-from elf.stages.plan import Plan
+from elf.status.jobs import Job
+from elf.status.states import CODE, DAMAGED, FOLLOWS, INPUT, MISSING, SETTINGS, State
+from elf.study.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Forecast:
     kinds : tuple of Kind
         Those that the targets need.
     reasons : dict of (str, str) to Counter
-        From cause and detail, such as ``("code", "elf.training")``, to the number of jobs of each kind.
+        From cause and detail, such as ``("code", "elf.training.protocol")``, to the number of jobs of each kind.
     calibration : Calibration or None
     chain : tuple of (str, float)
         Longest chain: path and seconds of each job; without a calibration, operations.

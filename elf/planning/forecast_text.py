@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from elf.planning.calibration import Calibration
 from elf.planning.forecast import Forecast, Kind
-from elf.planning.states import CODE, DAMAGED, INPUT, SETTINGS
-from elf.planning.text import WIDTH, hours, operations, space, wrapped
+from elf.status.states import CODE, DAMAGED, INPUT, SETTINGS
+from elf.status.text import WIDTH, hours, operations, space, wrapped
 
 LISTED = 12
 """Reasons of one cause that are listed one by one."""

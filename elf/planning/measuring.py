@@ -8,11 +8,11 @@ from elf.artifacts.manifest import Manifest, read_manifest
 from elf.errors import ElfError
 from elf.planning.costs import Surroundings, stage_of, work_of
 from elf.planning.fitting import Measurement
-from elf.planning.jobs import Job
 from elf.planning.sizes import sizes_in
 from elf.specs import kinds
 from elf.specs.base import Spec
 from elf.specs.kinds import KINDS
+from elf.status.jobs import Job
 
 
 def measurements(results: Path, timings: Path) -> Iterator[Measurement]:

@@ -1,9 +1,9 @@
 """How much memory of a device an evaluation takes, from its specification alone."""
 
-from elf.networks.names import LARGE_SIDE, may_have_batch_norm, parse
 from elf.planning.counting import Counts, counts
 from elf.planning.work import Sizes
 from elf.specs.evaluation import EvaluationSpec
+from elf.specs.network import LARGE_SIDE, may_have_batch_norm, parse
 
 NUMBER = 4
 """Bytes of a number in float32."""

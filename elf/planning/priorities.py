@@ -8,11 +8,11 @@ from collections import Counter
 
 from elf.planning.costs import work_of
 from elf.planning.forecast import surroundings
-from elf.planning.jobs import jobs_of
 from elf.planning.scheduling import chains
-from elf.planning.states import State
 from elf.specs.kinds import CHECKPOINTS, EVALUATIONS
-from elf.stages.plan import Plan
+from elf.status.jobs import jobs_of
+from elf.status.states import State
+from elf.study.plan import Plan
 
 GROUPED = 8
 """Evaluations of a set that the profiles for clusters submit as one job, which takes as long as all of them."""

@@ -5,12 +5,12 @@ from pathlib import Path
 import safetensors
 
 from elf.artifacts.manifest import Manifest
-from elf.networks.names import feature_shape, parse
 from elf.planning.counting import counts
 from elf.planning.work import Sizes
 from elf.specs.dataset import DatasetSpec
 from elf.specs.expert import ExpertSpec
 from elf.specs.features import FeaturesSpec
+from elf.specs.network import feature_shape, parse
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 

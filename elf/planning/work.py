@@ -16,7 +16,7 @@ TEST_BATCH = 256
 """Images that networks see at once where nothing is learned."""
 
 FREPO_STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
-"""Repeated from elf/frepo_evaluation.py, which cannot be read without PyTorch."""
+"""Repeated from elf/training/frepo.py, which cannot be read without PyTorch."""
 
 
 CALLS_OF_A_PART = 0.1

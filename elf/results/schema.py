@@ -2,7 +2,7 @@
 
 import pyarrow
 
-from elf.results.shard import SHARD
+from elf.specs.shard import SHARD
 
 RESULTS = pyarrow.schema(
     [

@@ -6,12 +6,12 @@ more, written out, because they are what a reader should see; a test compares bo
 
 from typing import Any
 
-from elf.networks.names import parse
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import EvaluationSpec
 from elf.specs.expert import ExpertSpec, buffer_name
 from elf.specs.features import FeaturesSpec
 from elf.specs.kind import Files, Kind
+from elf.specs.network import parse
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 
@@ -21,10 +21,13 @@ IMAGES = "images.safetensors"
 COLLECTED, DRAWN = "collected results", "tables, figures, report"
 """Groups of kinds without a specification; they take seconds."""
 
-PRINTED = "elf/results/paper/*.csv"
+PRINTED = "elf/verdicts/paper/*.csv"
 """The numbers that the paper prints."""
 
-READ_BY_PEOPLE = ("elf.stages.images_distilled:images_distilled", "elf.stages.images_seen:images_trained")
+READ_BY_PEOPLE = (
+    "elf.distillation.shared.images_distilled:images_distilled",
+    "elf.training.images_seen:images_trained",
+)
 """Numbers that a manifest shows and nothing is computed from."""
 
 ONLY_PARTIAL = ("elf.stages.collect:rows_of", "elf.stages.results_so_far:results_so_far")
@@ -88,7 +91,7 @@ def _method(spec: SyntheticSpec) -> list[str]:
 
 
 def _unused(spec: SyntheticSpec) -> tuple[str, ...]:
-    unused = [f"elf.distillation.selection:{'_by_evaluation' if spec.module == 'frepo' else '_by_frepo'}"]
+    unused = [f"elf.distillation.shared.selection:{'_by_evaluation' if spec.module == 'frepo' else '_by_frepo'}"]
     if "experts" not in spec.recipe:
         unused.append("elf.artifacts.experts:ExpertBuffer")
     if spec.module != "imported":
@@ -185,7 +188,7 @@ def _trained(spec: EvaluationSpec) -> list[str]:
 
 
 def _other_protocol(spec: EvaluationSpec) -> tuple[str, ...]:
-    return READ_BY_PEOPLE if spec.objective.name == "frepo" else (*READ_BY_PEOPLE, "elf.frepo_evaluation:train")
+    return READ_BY_PEOPLE if spec.objective.name == "frepo" else (*READ_BY_PEOPLE, "elf.training.frepo:train")
 
 
 EVALUATIONS = Kind(

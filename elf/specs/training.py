@@ -35,7 +35,7 @@ class TrainingRecipe(Spec):
         and their updates are float32 either way.
     memory_format : {"auto", "channels_last", "contiguous"}
         How images, maps and the weights of convolutions lie in memory; it decides on speed and, by rounding, on the
-        last digits. ``auto`` is what the device is fastest with, see `elf.device.layout`.
+        last digits. ``auto`` is what the device is fastest with, see `elf.machine.device.layout`.
     """
 
     epochs: int = Field(ge=1)

@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
+from elf.artifacts.files import write_text
 from elf.errors import ElfError
-from elf.files import write_text
-from elf.results.answers import Measured, blocks, filled
 from elf.results.columns import gather
-from elf.results.comparison import compare
-from elf.results.printed import TABLES
 from elf.results.reading import read_results
-from elf.stages.drawing import cells_of
-from elf.stages.plan import make_plan
+from elf.running.drawing import cells_of
 from elf.stages.verdicts import held_against
+from elf.study.plan import make_plan
+from elf.verdicts.answers import Measured, blocks, filled
+from elf.verdicts.comparison import compare
+from elf.verdicts.printed import TABLES
 
 SCALES = ("published", "published-one-piece")
 """They differ in the pieces of a batch alone; the first is held against the paper."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from elf.artifacts.files import write_bytes
 from elf.data.pictures import contact_sheet
-from elf.files import write_bytes
-from elf.stages.inputs import constants_of, read_preprocessing, read_synthetic_set
+from elf.running.inputs import constants_of, read_preprocessing, read_synthetic_set
 
 
 def main(argv: list[str]) -> None:

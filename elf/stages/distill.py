@@ -4,21 +4,21 @@ import importlib
 import logging
 from pathlib import Path
 
+from elf.artifacts.code import distill_code
 from elf.artifacts.experts import ExpertBuffer
 from elf.artifacts.manifest import Manifest, describe
 from elf.artifacts.tensors import write_tensors
-from elf.distillation.selection import selection_for
-from elf.distillation.synthetic import RealImages, hold_out
-from elf.distillation.watching import Diverged
+from elf.distillation.shared.images_distilled import images_distilled
+from elf.distillation.shared.selection import selection_for
+from elf.distillation.shared.synthetic import RealImages, hold_out
+from elf.distillation.shared.watching import Diverged
 from elf.errors import ElfError
 from elf.importing.using import read_imported
+from elf.machine.progress import reporter
 from elf.objectives.labels import label_kind
-from elf.progress import reporter
+from elf.running.inputs import DATASET, Split, check_made_from, check_settings, read_split
+from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.synthetic import SyntheticSpec
-from elf.stages.code import distill_code
-from elf.stages.images_distilled import images_distilled
-from elf.stages.inputs import DATASET, Split, check_made_from, check_settings, read_split
-from elf.stages.job import Job, arguments_of, parse_spec
 
 log = logging.getLogger(__name__)
 

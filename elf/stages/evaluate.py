@@ -9,23 +9,24 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from elf import frepo_evaluation, seed_batched
+from elf.artifacts.code import evaluate_code
 from elf.artifacts.manifest import Manifest, describe
 from elf.artifacts.tables import write_table
 from elf.errors import ElfError
+from elf.machine.progress import reporter
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork
 from elf.objectives.labels import entering, label_kind
-from elf.progress import reporter
-from elf.randomness import generator
-from elf.results.shard import MEASURED, SHARD
+from elf.running.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
+from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.evaluation import EvaluationSpec
-from elf.stages.code import evaluate_code
-from elf.stages.images_seen import images_trained
-from elf.stages.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
-from elf.stages.job import Job, arguments_of, parse_spec
-from elf.training import accuracy, train
-from elf.training_step import Objective
+from elf.specs.shard import MEASURED, SHARD
+from elf.training import frepo as frepo_evaluation
+from elf.training import seeds_at_once as seed_batched
+from elf.training.images_seen import images_trained
+from elf.training.protocol import accuracy, train
+from elf.training.step import Objective
 
 log = logging.getLogger(__name__)
 

@@ -4,16 +4,16 @@ import json
 import re
 import sys
 
-from elf.cells import Cell, FullDataCell
 from elf.errors import ElfError
-from elf.finding_data import data_folder
-from elf.planning.explanation import accuracies, explain, summary
-from elf.planning.explanation_text import mean_text, render
-from elf.planning.jobs import jobs_of, selected
-from elf.planning.states import states_of
-from elf.results.cell_names import Names, words_of
-from elf.stages.origins import results_of
-from elf.stages.plan import Plan, arguments_of_scale, load_plan
+from elf.status.cell_names import Names, words_of
+from elf.status.explanation import accuracies, explain, summary
+from elf.status.explanation_text import mean_text, render
+from elf.status.jobs import jobs_of, selected
+from elf.status.origins import results_of
+from elf.status.states import states_of
+from elf.study.cells import Cell, FullDataCell
+from elf.study.images import data_folder
+from elf.study.plan import Plan, arguments_of_scale, load_plan
 
 
 def main(argv: list[str]) -> None:

@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from elf.artifacts.code import export_code
+from elf.artifacts.files import write_bytes, write_json
 from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tensors import write_tensors
 from elf.data.preprocessing import CONSTANTS, ZCA, Normalisation
 from elf.errors import ElfError
-from elf.files import write_bytes, write_json
 from elf.importing.reading import file_digest
 from elf.importing.using import read_imported
 from elf.objectives.labels import label_kind
-from elf.stages.code import export_code
-from elf.stages.inputs import (
+from elf.running.inputs import (
     DATASET,
     check_made_from,
     check_settings,

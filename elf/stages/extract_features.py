@@ -2,15 +2,15 @@
 
 import torch
 
+from elf.artifacts.code import extract_features_code
 from elf.artifacts.manifest import describe
 from elf.artifacts.tensors import write_tensors
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.split import SplitNetwork
-from elf.randomness import generator
+from elf.running.inputs import check_settings, read_synthetic_set, read_teacher
+from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.features import FeaturesSpec
-from elf.stages.code import extract_features_code
-from elf.stages.inputs import check_settings, read_synthetic_set, read_teacher
-from elf.stages.job import Job, arguments_of, parse_spec
 
 BATCH = 256
 

@@ -3,8 +3,8 @@
 import importlib
 from pathlib import Path
 
-from elf.files import write_bytes
-from elf.stages.drawing import about, drawn
+from elf.artifacts.files import write_bytes
+from elf.running.drawing import about, drawn
 
 
 def main(argv: list[str]) -> None:

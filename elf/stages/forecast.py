@@ -5,15 +5,15 @@ import shutil
 from pathlib import Path
 
 from elf.errors import ElfError
-from elf.finding_data import data_folder
 from elf.planning.calibration import Calibration, read_calibration, write_calibration
 from elf.planning.fitting import Measurement, calibrate
 from elf.planning.forecast import forecast, timings_of
 from elf.planning.forecast_text import render
-from elf.planning.jobs import jobs_of, selected
 from elf.planning.measuring import measurements
-from elf.planning.states import check_can_run, states_of
-from elf.stages.plan import arguments_of_scale, load_plan
+from elf.status.jobs import jobs_of, selected
+from elf.status.states import check_can_run, states_of
+from elf.study.images import data_folder
+from elf.study.plan import arguments_of_scale, load_plan
 
 DEVICES = (1, 4, 16, 64)
 

@@ -5,9 +5,9 @@ import os
 import time
 from pathlib import Path
 
+from elf.artifacts.code import import_code
 from elf.artifacts.manifest import Manifest, describe
 from elf.artifacts.tensors import write_tensors
-from elf.config_reading import read_yaml
 from elf.data.preprocessing import ZCA
 from elf.errors import ElfError
 from elf.importing import buffers
@@ -18,9 +18,9 @@ from elf.importing.reading import file_digest, read
 from elf.importing.recipes import check_free, check_name, write_recipe
 from elf.importing.sets import Known, import_set
 from elf.importing.spaces import CHOICES
-from elf.networks.names import parse
-from elf.stages.code import import_code
-from elf.stages.inputs import read_preprocessing
+from elf.running.inputs import read_preprocessing
+from elf.specs.network import parse
+from elf.study.config_reading import read_yaml
 
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny-imagenet": 200, "imagenet64": 1000}
 """Of data sets that are named without their file."""

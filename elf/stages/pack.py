@@ -5,7 +5,7 @@ from pathlib import Path
 
 from elf.errors import ElfError
 from elf.packing.packing import Limits, pack
-from elf.stages.plan import make_plan
+from elf.study.plan import make_plan
 
 MEGABYTE = 10**6
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from elf.artifacts.code import prepare_dataset_code
+from elf.artifacts.files import write_json
 from elf.artifacts.manifest import describe, seal_of
 from elf.artifacts.tensors import write_tensors
 from elf.data.allocation import Allocate, beside, in_memory
@@ -13,10 +15,8 @@ from elf.data.preprocessing import fit
 from elf.data.reading import read_dataset
 from elf.data.sources.layouts import source_state
 from elf.data.sources.record import Record, new_records
-from elf.files import write_json
+from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.dataset import DatasetSpec
-from elf.stages.code import prepare_dataset_code
-from elf.stages.job import Job, arguments_of, parse_spec
 
 
 def prepare_dataset(

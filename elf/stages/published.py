@@ -14,12 +14,12 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from elf.artifacts.manifest import read_manifest
-from elf.config import Recipe, Settings
-from elf.config_reading import load_settings
 from elf.errors import ElfError
 from elf.importing.reading import file_digest
 from elf.importing.recipes import sources_of
 from elf.stages.import_files import main as import_files
+from elf.study.config import Recipe, Settings
+from elf.study.config_reading import load_settings
 
 CONFIG = Path("config")
 

@@ -7,30 +7,30 @@ from pathlib import Path
 
 import pandas as pd
 
+from elf.artifacts.files import read_bytes, read_json
 from elf.artifacts.lineage import Artifact, Manifests
 from elf.artifacts.manifest import seal_of
 from elf.errors import ElfError
-from elf.files import read_bytes, read_json
-from elf.planning.jobs import jobs_of
+from elf.report.content import FigureEntry, Report, Sheet, TableEntry
+from elf.report.costs import Costs, Storage, cost_by_stage, cost_of, storage
+from elf.report.folder import START, write_folder
+from elf.report.pages import render_report
 from elf.results import tables, teacher_epochs
-from elf.results.audit import audit
-from elf.results.claims import CLAIMS, judge
 from elf.results.columns import Cell, gather
-from elf.results.comparison import compare
 from elf.results.layout import lay_out
-from elf.results.observations import observations_of_cells, observations_of_printed
-from elf.results.report.content import FigureEntry, Report, Sheet, TableEntry
-from elf.results.report.costs import Costs, Storage, cost_by_stage, cost_of, storage
-from elf.results.report.pages import render_report
 from elf.results.summary import summarise
+from elf.running.drawing import about, cells_of, read_results, title
 from elf.specs.kinds import checkpoint_of
-from elf.stages.cell_recipes import all_recipes
-from elf.stages.drawing import about, cells_of, read_results, title
-from elf.stages.origins import again, key_of, of_grid, origin_of
-from elf.stages.plan import Plan, arguments_of_scale, load_plan
-from elf.stages.report_folder import START, write_folder
 from elf.stages.results_so_far import results_so_far
 from elf.stages.verdicts import held_against
+from elf.status.jobs import jobs_of
+from elf.status.origins import again, key_of, of_grid, origin_of
+from elf.study.cell_recipes import all_recipes
+from elf.study.plan import Plan, arguments_of_scale, load_plan
+from elf.verdicts.audit import audit
+from elf.verdicts.claims import CLAIMS, judge
+from elf.verdicts.comparison import compare
+from elf.verdicts.observations import observations_of_cells, observations_of_printed
 
 FIGURE_ENDINGS = ("svg", "csv")
 COPIED = 20 * 2**20

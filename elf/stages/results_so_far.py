@@ -6,7 +6,7 @@ from elf.artifacts.lineage import THERE, Manifests
 from elf.errors import ElfError
 from elf.results.schema import RESULTS
 from elf.stages.collect import collect, full_data_rows
-from elf.stages.plan import Plan
+from elf.study.plan import Plan
 
 
 def results_so_far(plan: Plan, manifests: Manifests) -> tuple[pd.DataFrame, list[str]]:

@@ -1,7 +1,7 @@
 """Print the specification behind a path of the grid, as a stage takes it with --settings."""
 
 from elf.errors import ElfError
-from elf.stages.plan import arguments_of_scale, load_plan
+from elf.study.plan import arguments_of_scale, load_plan
 
 
 def main(argv: list[str]) -> None:

@@ -2,8 +2,8 @@
 
 from elf.errors import ElfError
 from elf.results.summary import summarise
-from elf.stages.drawing import about, cells_of, read_results
-from elf.stages.plan import arguments_of_scale, load_plan
+from elf.running.drawing import about, cells_of, read_results
+from elf.study.plan import arguments_of_scale, load_plan
 
 ENDINGS = {"table": "md", "figure": "png"}
 

@@ -1,8 +1,8 @@
 """Draw a table from results as Markdown, LaTeX, CSV and HTML; without a folder, print it."""
 
-from elf.files import write_text
+from elf.artifacts.files import write_text
 from elf.results import tables, teacher_epochs
-from elf.stages.drawing import about, drawn
+from elf.running.drawing import about, drawn
 
 RENDERERS = {"accuracy": tables.render, "teacher_epoch": teacher_epochs.render}
 

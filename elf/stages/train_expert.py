@@ -3,22 +3,22 @@
 import torch
 from torch import Tensor
 
+from elf.artifacts.code import train_expert_code
 from elf.artifacts.manifest import describe
 from elf.artifacts.tensors import write_tensors
 from elf.data.normalised import Images
-from elf.distillation.synthetic import RealImages, hold_out
+from elf.distillation.shared.synthetic import RealImages, hold_out
 from elf.errors import ElfError
+from elf.machine.progress import reporter
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.flat import flatten
-from elf.progress import reporter
-from elf.randomness import generator
+from elf.running.inputs import check_settings, read_split
+from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.expert import ExpertSpec
-from elf.stages.code import train_expert_code
-from elf.stages.images_seen import images_trained
-from elf.stages.inputs import check_settings, read_split
-from elf.stages.job import Job, arguments_of, parse_spec
-from elf.stages.keeping import Keeping
-from elf.training import Checkpoint, train
+from elf.training.images_seen import images_trained
+from elf.training.keeping import Keeping
+from elf.training.protocol import Checkpoint, train
 
 
 def train_expert(

@@ -10,20 +10,20 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from elf.artifacts.code import train_teacher_code
+from elf.artifacts.files import cannot_write
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tensors import read_tensors, write_tensors
 from elf.errors import ElfError
-from elf.files import cannot_write
+from elf.machine.progress import reporter
+from elf.machine.randomness import generator
 from elf.networks.building import build_network
-from elf.progress import reporter
-from elf.randomness import generator
+from elf.running.inputs import Split, check_settings, read_split
+from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.teacher import TeacherSpec
-from elf.stages.code import train_teacher_code
-from elf.stages.images_seen import images_trained
-from elf.stages.inputs import Split, check_settings, read_split
-from elf.stages.job import Job, arguments_of, parse_spec
-from elf.stages.keeping import Keeping
-from elf.training import accuracy, train
+from elf.training.images_seen import images_trained
+from elf.training.keeping import Keeping
+from elf.training.protocol import accuracy, train
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from elf.claim import claim
+from elf.guards.claim import claim
 from elf.packing.contents import read_contents
 from elf.packing.unpacking import unpack
-from elf.stages.plan import Plan, make_plan
+from elf.study.plan import Plan, make_plan
 
 
 def main(argv: list[str]) -> None:

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from elf.files import write_text
-from elf.results import verdicts
-from elf.results.audit import audit
-from elf.results.claims import CLAIMS, judge
+from elf.artifacts.files import write_text
 from elf.results.columns import Cell, gather
-from elf.results.comparison import compare
 from elf.results.labels import scale_text
-from elf.results.observations import observations_of_cells, observations_of_printed
-from elf.results.printed import TABLES
 from elf.results.reading import read_results
-from elf.stages.drawing import about, cells_of, given_results
-from elf.stages.plan import Plan, arguments_of_scale, load_plan
+from elf.running.drawing import about, cells_of, given_results
+from elf.study.plan import Plan, arguments_of_scale, load_plan
+from elf.verdicts import text as verdicts
+from elf.verdicts.audit import audit
+from elf.verdicts.claims import CLAIMS, judge
+from elf.verdicts.comparison import compare
+from elf.verdicts.observations import observations_of_cells, observations_of_printed
+from elf.verdicts.printed import TABLES
 
 
 def main(argv: list[str]) -> None:
@@ -56,7 +56,7 @@ def render(plan: Plan, cells: dict[str, list[Cell]]) -> dict[str, str]:
 
 
 def held_against(plan: Plan) -> dict:
-    """Return what :func:`elf.results.comparison.compare` is to know of a scale."""
+    """Return what :func:`elf.verdicts.comparison.compare` is to know of a scale."""
     others = {
         name: (recipe.other_set_of.method, recipe.other_set_of.network)
         for name, recipe in plan.settings.recipes.items()

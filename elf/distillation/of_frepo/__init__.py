@@ -1,0 +1,1 @@
+"""What FrePo alone is made of."""

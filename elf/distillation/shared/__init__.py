@@ -1,0 +1,1 @@
+"""What the distillation methods share."""

@@ -1,0 +1,1 @@
+"""What holds against a cluster's faults: one Snakemake a scale, leftovers, jobs that would never end."""

@@ -1,0 +1,1 @@
+"""What there is: jobs, what is stale, lineage, explanation."""

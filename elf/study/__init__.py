@@ -1,0 +1,1 @@
+"""From configuration to the specifications of all runs."""

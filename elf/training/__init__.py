@@ -1,0 +1,1 @@
+"""The training protocol: steps, replay, seeds at once, FrePo's own."""

@@ -1,0 +1,1 @@
+"""The paper's printed numbers, and what the results say of them."""
