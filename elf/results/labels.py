@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 
 from elf.specs.labels import UNCHANGED
-
-FULL_DATA = "full-data"
-"""What stands in the column of the methods where a network was trained on all real images."""
+from elf.specs.teacher import FULL_DATA
 
 METHOD_LABELS = {
     "dm": "DM",

@@ -7,6 +7,9 @@ from pydantic import Field
 from elf.specs.base import Spec
 from elf.specs.training import TrainingRecipe
 
+FULL_DATA = "full-data"
+"""What stands in the column of the methods where a network was trained on all real images."""
+
 
 class TeacherSpec(Spec):
     """One training run on a dataset, of which the grid asks for some checkpoints.

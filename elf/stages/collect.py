@@ -10,12 +10,11 @@ from elf.artifacts.ledger import Ledger
 from elf.artifacts.manifest import Manifest, describe, read_manifest
 from elf.artifacts.tables import read_table, write_table
 from elf.errors import ElfError
-from elf.results.labels import FULL_DATA
 from elf.results.schema import RESULTS
 from elf.specs.evaluation import EvaluationSpec
 from elf.specs.labels import kind_of_recipe
 from elf.specs.shard import MEASURED, SHARD
-from elf.specs.teacher import TeacherSpec
+from elf.specs.teacher import FULL_DATA, TeacherSpec
 from elf.study.grid import Grid
 from elf.study.plan import Plan, arguments_of_scale, load_plan
 

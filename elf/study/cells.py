@@ -7,12 +7,11 @@ from itertools import product
 from pydantic import ValidationError
 
 from elf.errors import ElfError
-from elf.results.labels import FULL_DATA
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.expert import ExpertRecipe
 from elf.specs.network import NetworkName, feature_shape, matching_teacher, may_have_batch_norm, parse
 from elf.specs.synthetic import SyntheticSpec
-from elf.specs.teacher import TeacherSpec
+from elf.specs.teacher import FULL_DATA, TeacherSpec
 from elf.specs.training import FrepoRecipe, TrainingRecipe
 from elf.study.config import TRAINING_RECIPES, Block, Settings
 

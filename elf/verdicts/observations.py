@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from elf.results.columns import Cell
-from elf.results.labels import FULL_DATA
 from elf.results.statistics import Summary, published
+from elf.specs.teacher import FULL_DATA
 from elf.verdicts.printed import SETTING, read_printed
 
 PRINTED_SEEDS = 5

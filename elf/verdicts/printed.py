@@ -7,8 +7,8 @@ from importlib.resources import files
 import pandas as pd
 
 from elf.errors import ElfError
-from elf.results.labels import FULL_DATA
 from elf.specs.network import NetworkName, matching_teacher
+from elf.specs.teacher import FULL_DATA
 
 TABLES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12)
 """Tables of accuracies; Table 10 lists epochs."""

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from elf.results.labels import FULL_DATA, dataset_label, method_label, network_label, objective_label, value_label
+from elf.results.labels import dataset_label, method_label, network_label, objective_label, value_label
+from elf.specs.teacher import FULL_DATA
 
 if TYPE_CHECKING:
     from elf.verdicts.comparison import Comparison
