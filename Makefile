@@ -58,9 +58,10 @@ test-all: install ## run all tests: workflows, killed jobs, a browser and a SLUR
 bench: install ## compare the speed with that of the published scripts' way, in docs/results/speed
 	$(BIN)/python -m benchmarks.bench --folder docs/results/speed
 
-lint: install ## check style of code, rules and workflow
+lint: install ## check style of code, rules and workflow, and the walls between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 

@@ -10,11 +10,11 @@ from conftest import PROJECT
 from fabricated_results import seeds
 from scipy import stats
 
+from elf.report.answers import MARK, filled
 from elf.results.columns import KEY_COLUMNS
 from elf.running.drawing import cells_of
 from elf.stages.answers import PAGES, SCALES, answers
 from elf.study.plan import make_plan
-from elf.verdicts.answers import MARK, filled
 
 IN, BN = "convnet-w128-d3-in", "convnet-w128-d3-bn"
 SET = "mtt-dc-bench"

@@ -23,6 +23,7 @@ from elf.packing.packing import Limits, pack
 from elf.packing.records import params_of
 from elf.packing.unpacking import unpack
 from elf.specs.kinds import KINDS
+from elf.stages.prepare_dataset import main as prepare_dataset
 from elf.status.jobs import jobs_of
 from elf.study.plan import make_plan
 
@@ -46,7 +47,7 @@ def packed(copy, folder: Path, limits: Limits = EVERYTHING, **options):
 
 def unpacked(copy, folder: Path, **options):
     with chdir(copy.folder):
-        return unpack(folder, plan, lambda line: None, **options)
+        return unpack(folder, plan, prepare_dataset, lambda line: None, **options)
 
 
 @pytest.fixture

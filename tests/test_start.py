@@ -18,11 +18,11 @@ from elf.cli import main
 from elf.errors import ElfError
 from elf.guards import starting
 from elf.guards.command_line import Started, started, started_by, with_targets
+from elf.guards.scales_here import CLAIMS, scale_meant
 from elf.running import opening
 from elf.running.start import check_target
 from elf.study.near_misses import nearest
 from elf.study.plan import Plan, arguments_of_scale, make_plan, scale_said
-from elf.study.scales_here import CLAIMS, scale_meant
 
 ON_GPUS = ("slurm", "slurm-gpu4", "workstation")
 

@@ -21,7 +21,7 @@ import psutil
 from elf.artifacts.files import cannot_write
 from elf.errors import ElfError
 from elf.guards import leftovers
-from elf.study.scales_here import CLAIMS
+from elf.guards.scales_here import CLAIMS
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ from elf.packing.contents import (
 from elf.packing.packing import verified
 from elf.packing.records import MODELS, outputs_of, params_now, params_of, read_record, write_record
 from elf.specs.dataset import DatasetSpec
-from elf.stages.prepare_dataset import main as prepare_dataset
 from elf.status.jobs import Job, jobs_of
 from elf.status.states import FOLLOWS, INPUT, fits, states_of
 from elf.study.config_reading import read_yaml
@@ -55,7 +54,12 @@ class Unpacked:
 
 
 def unpack(
-    folder: Path, make_plan: Callable[[str], Plan], say: Callable[[str], None], *, force: bool = False
+    folder: Path,
+    make_plan: Callable[[str], Plan],
+    prepare: Callable[[list[str]], None],
+    say: Callable[[str], None],
+    *,
+    force: bool = False,
 ) -> Unpacked:
     """Write the files of a pack where the workflow looks for them, with their times and Snakemake's records.
 
@@ -68,6 +72,8 @@ def unpack(
     folder : Path
     make_plan : callable (str) -> Plan
         Reads the configuration of a scale; called once its imported sets have their recipes.
+    prepare : callable (list of str) -> None
+        The command that prepares a data set, given its arguments.
     say : callable (str) -> None
         Prints a line.
     force : bool
@@ -91,7 +97,7 @@ def unpack(
     jobs = {str(plan.folder / path): job for path, job in jobs_of(plan).items() if job.spec is not None}
     for file in contents.left_out:
         if file.path in jobs and jobs[file.path].kind == "datasets":
-            _prepare(file, jobs[file.path].spec, say)
+            _prepare(file, jobs[file.path].spec, prepare, say)
     withheld = _behind_what_changed(contents, jobs, plan) & written
     # Records first: without one, Snakemake would take a stale file as it is.
     _write_records(contents, manifests, written - withheld, there)
@@ -168,7 +174,9 @@ def _write(folder: Path, entry: Entry) -> None:
     os.utime(entry.path, ns=(entry.modified_ns, entry.modified_ns))
 
 
-def _prepare(file: LeftOut, spec: DatasetSpec, say: Callable[[str], None]) -> None:
+def _prepare(
+    file: LeftOut, spec: DatasetSpec, prepare: Callable[[list[str]], None], say: Callable[[str], None]
+) -> None:
     """Prepare a data set that is not in the pack, so that Snakemake does not: it would make all behind it anew."""
     images = Path(file.path)
     if images.is_file():
@@ -184,7 +192,7 @@ def _prepare(file: LeftOut, spec: DatasetSpec, say: Callable[[str], None]) -> No
         )
     say(f"{spec.name} is not in the pack; preparing it from its images")
     where = ["--data-folder", str(data_folder()), "--images", str(images), "--card", str(images.with_name("card.json"))]
-    prepare_dataset(["--settings", spec.canonical(), *where])
+    prepare(["--settings", spec.canonical(), *where])
     manifest = read_manifest(images, "dataset")
     for output in outputs_of(file.path, manifest):
         write_record(output, manifest, file.record)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from elf.artifacts.lineage import Artifact
 from elf.report.costs import Costs
 from elf.results.columns import Cell
+from elf.status.origins import Origin
 from elf.verdicts.audit import Finding
 from elf.verdicts.claims import Judgement
 from elf.verdicts.comparison import Comparison
@@ -58,25 +58,6 @@ class Sheet:
 
     title: str
     image: bytes | None
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a cell was made from.
-
-    Attributes
-    ----------
-    artifacts : tuple of Artifact
-        Its files and all before them, the nearest first.
-    recipes : dict of str to list of dict
-        Hyper-parameters by what they are for: ``recipe``, ``key``, ``value``, ``source``, ``where``.
-    commands : tuple of str
-        What makes its files again.
-    """
-
-    artifacts: tuple[Artifact, ...] = ()
-    recipes: Mapping[str, list[Mapping]] = field(default_factory=dict)
-    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from elf.results.reading import cells_as_found, mismatch, read_results, scale_of
 from elf.results.schema import RESULTS
-from elf.stages.collect import rows_of
+from elf.status.rows import rows_of
 from elf.study.cells import Cell
 from elf.study.plan import Plan, arguments_of_scale, load_plan
 

@@ -30,7 +30,7 @@ READ_BY_PEOPLE = (
 )
 """Numbers that a manifest shows and nothing is computed from."""
 
-ONLY_PARTIAL = ("elf.stages.collect:rows_of", "elf.stages.results_so_far:results_so_far")
+ONLY_PARTIAL = ("elf.status.rows:rows_of", "elf.status.rows:results_so_far")
 """What draws from evaluations that are not collected yet, which the workflow never does."""
 
 

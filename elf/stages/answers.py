@@ -5,12 +5,12 @@ from pathlib import Path
 
 from elf.artifacts.files import write_text
 from elf.errors import ElfError
+from elf.report.answers import Measured, blocks, filled
 from elf.results.columns import gather
 from elf.results.reading import read_results
 from elf.running.drawing import cells_of
 from elf.stages.verdicts import held_against
 from elf.study.plan import make_plan
-from elf.verdicts.answers import Measured, blocks, filled
 from elf.verdicts.comparison import compare
 from elf.verdicts.printed import TABLES
 

@@ -21,10 +21,10 @@ from elf.results.layout import lay_out
 from elf.results.summary import summarise
 from elf.running.drawing import about, cells_of, read_results, title
 from elf.specs.kinds import checkpoint_of
-from elf.stages.results_so_far import results_so_far
 from elf.stages.verdicts import held_against
 from elf.status.jobs import jobs_of
 from elf.status.origins import again, key_of, of_grid, origin_of
+from elf.status.rows import results_so_far
 from elf.study.cell_recipes import all_recipes
 from elf.study.plan import Plan, arguments_of_scale, load_plan
 from elf.verdicts.audit import audit

@@ -6,6 +6,7 @@ from pathlib import Path
 from elf.guards.claim import claim
 from elf.packing.contents import read_contents
 from elf.packing.unpacking import unpack
+from elf.stages.prepare_dataset import main as prepare_dataset
 from elf.study.plan import Plan, make_plan
 
 
@@ -17,7 +18,7 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     # Not while the workflow runs: it has made its plan.
     claim(read_contents(arguments.folder).scale, print)
-    done = unpack(arguments.folder, _plan, print, force=arguments.force)
+    done = unpack(arguments.folder, _plan, prepare_dataset, print, force=arguments.force)
     print(f"{len(done.written)} files unpacked, {len(done.kept)} were here already")
     if done.withheld:
         print(

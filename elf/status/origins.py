@@ -2,10 +2,9 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from elf.artifacts.lineage import Artifact, Manifests
-from elf.report.content import Origin
 from elf.results.columns import KEY_COLUMNS, PAPER_COLUMNS
 from elf.results.columns import Cell as Gathered
 from elf.specs.kinds import KINDS
@@ -14,6 +13,25 @@ from elf.study.cell_recipes import recipes_of
 from elf.study.cells import Cell, FullDataCell
 from elf.study.grid import shards
 from elf.study.plan import Plan
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a cell was made from.
+
+    Attributes
+    ----------
+    artifacts : tuple of Artifact
+        Its files and all before them, the nearest first.
+    recipes : dict of str to list of dict
+        Hyper-parameters by what they are for: ``recipe``, ``key``, ``value``, ``source``, ``where``.
+    commands : tuple of str
+        What makes its files again.
+    """
+
+    artifacts: tuple[Artifact, ...] = ()
+    recipes: Mapping[str, list[Mapping]] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
 
 
 def again(plan: Plan, target: str) -> str:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from elf.errors import ElfError
+from elf.guards.scales_here import scale_meant
 from elf.specs.base import canonical_json
 from elf.study.cells import Cell, FullDataCell
 from elf.study.config import Settings
 from elf.study.config_reading import load_settings, load_top
 from elf.study.grid import Grid, build_grid, shards
 from elf.study.images import data_folder
-from elf.study.scales_here import scale_meant
 
 PROJECT_CONFIG = Path(__file__).resolve().parents[2] / "config"
 
