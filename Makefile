@@ -8,6 +8,14 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH ?= $(shell cat .venv/installed 2>/dev/null)
 SNAKEMAKE = $(BIN)/snakemake --profile profiles/local
 
+ifneq ($(filter-out mine,$(TORCH)),)
+$(error TORCH=$(TORCH) is unknown; allowed is TORCH=mine, which keeps the PyTorch of .venv)
+endif
+# Another choice than that of the last time is another installation.
+ifneq ($(TORCH),$(shell cat .venv/installed 2>/dev/null))
+.PHONY: .venv/installed
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo mini test test-all bench lint clean
 
