@@ -69,7 +69,7 @@ def unread_beside(paths: list[Path]) -> list[Conclusion]:
         return []
     more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
     finding = f"not read: {', '.join(others[:SHOWN])}{more}"
-    return [Conclusion("beside", finding, "other states of the same run; name images and labels to read them")]
+    return [Conclusion("beside", finding, "left by the same run; name images and labels to read others")]
 
 
 def read_folder(folder: Path, class_names: list[str] | None = None) -> tuple[Tensor, Tensor, list[Conclusion]]:
