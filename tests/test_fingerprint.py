@@ -175,7 +175,7 @@ REACH = {
     ("study/grid.py", "Grid"): DRAWN | {"collect"},
     ("data/pictures.py", "contact_sheet"): {"contact sheet"},
     ("cli.py", "main"): set(),
-    ("artifacts/code.py", "evaluate_code"): set(),
+    ("artifacts/code.py", "code_of"): set(),
     ("errors.py", "ElfError"): set(STAGES),
 }
 
