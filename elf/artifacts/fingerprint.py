@@ -34,14 +34,15 @@ would tie every result to the specifications of all stages."""
 BY_NAME = (
     *("elf.data.reading:read_dataset", "elf.networks.building:build_network", "elf.importing.architectures:skeleton"),
     *(
+        "elf.specs.plugins:_run",
         "elf.stages.distill:main",
         "elf.stages.evaluate:_objective",
         "elf.stages.figure:main",
         "elf.stages.report:_figure",
     ),
 )
-"""Definitions that import a module by a name that they compute: a source, family, method, objective or figure. What
-they may import is named as a root where the fingerprint is asked for; no other definition may import like this."""
+"""Definitions that import or run a module by a name that they compute: a source, family, method, objective or figure.
+What they may import is named as a root where the fingerprint is asked for; no other definition may import like this."""
 
 WIRING = "(what names stand for)"
 """In the place of a definition's name: one digest of everything, of what each name stands for, too."""

@@ -108,7 +108,8 @@ def _table(schema: dict) -> list[str]:
     """Return the keys of an object as lines of a Markdown table."""
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, entry in schema["properties"].items():
-        default = f"`{json.dumps(entry['default'])}`" if "default" in entry else "required"
+        default = "required" if key in schema.get("required", ()) else "see there"
+        default = f"`{json.dumps(entry['default'])}`" if "default" in entry else default
         lines.append(f"| `{key}` | {_kind(entry)} | {default} | {_plain(entry.get('description', ''))} |")
     return lines
 

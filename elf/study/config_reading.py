@@ -304,7 +304,7 @@ def validated(model: type[BaseModel], content: Any, file: Path, where: str = "")
         raise ElfError(f"{file}: {key}: this key is missing") from None
     if first["type"] == "value_error" and isinstance(first["input"], dict):
         # What is wrong with several keys together names them itself; the whole mapping would hide it.
-        inside = f"{key}." if re.match(r"\w+: ", str(first["ctx"]["error"])) else f"{key}: "
+        inside = f"{key}." if re.match(r"[\w.]+: ", str(first["ctx"]["error"])) else f"{key}: "
         raise ElfError(f"{file}: {inside}{first['ctx']['error']}") from None
     reasons = dict.fromkeys(other["msg"] for other in errors if _path(other) == path)
     raise ElfError(f"{file}: {key}: found {first['input']!r}: {' or '.join(reasons)}") from None

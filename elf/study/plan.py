@@ -12,6 +12,7 @@ from typing import Any
 from elf.errors import ElfError
 from elf.guards.scales_here import scale_meant
 from elf.specs.base import canonical_json
+from elf.specs.objective import Objective
 from elf.study.cells import Cell, FullDataCell
 from elf.study.config import Settings
 from elf.study.config_reading import load_settings, load_top
@@ -59,16 +60,19 @@ class Plan:
     def results_digest(self, experiment: str | None = None) -> str:
         """Digest of all evaluations: what results depend on besides the shards themselves."""
         grid = self.collected(experiment)
-        return _digest(
-            [spec.model_dump(mode="json") for spec in (*grid.evaluations.values(), *grid.full_data.values())]
-        )
+        # What stands in the columns is said by the objectives themselves.
+        columns = [_columns(spec.objective) for spec in grid.evaluations.values()]
+        specs = [spec.model_dump(mode="json") for spec in (*grid.evaluations.values(), *grid.full_data.values())]
+        return _digest([specs, columns])
 
     def experiment_digest(self, name: str) -> str:
         """Digest of what a table or figure shows and says: its cells, its title and the scale."""
         experiment, scale = self.settings.experiments[name], self.settings.scale
         cells = [cell.columns for cell in self.grid.cells.get(name, [])]
         layout = [experiment.columns, experiment.shows, experiment.gains, experiment.bold]
-        shown = [cells, experiment.title, layout, scale.description, scale.stand_ins, scale.seeds]
+        evaluated = [cell.evaluation for cell in self.grid.cells.get(name, []) if isinstance(cell, Cell)]
+        printed = {spec.objective.name: spec.objective.about.LABEL for spec in evaluated}
+        shown = [cells, printed, experiment.title, layout, scale.description, scale.stand_ins, scale.seeds]
         return _digest(shown)
 
     @property
@@ -87,6 +91,10 @@ class Plan:
         """Digest of all that the report says besides the results: every experiment and the recipes."""
         recipes = {name: recipe.model_dump(mode="json") for name, recipe in self.settings.recipes.items()}
         return _digest([recipes, self.drawings_digest])
+
+
+def _columns(objective: Objective) -> list:
+    return [objective.label, objective.about.COLUMNS]
 
 
 def _digest(content) -> str:
