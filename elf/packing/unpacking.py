@@ -9,6 +9,7 @@ from pathlib import Path
 from elf.artifacts.manifest import Manifest, is_made, read_manifest
 from elf.data.sources.layouts import TORCHVISION_FOLDERS
 from elf.errors import ElfError
+from elf.packing.agreement import agree
 from elf.packing.contents import (
     CARD,
     RECIPE,
@@ -24,7 +25,7 @@ from elf.packing.packing import verified
 from elf.packing.records import MODELS, outputs_of, params_now, params_of, read_record, write_record
 from elf.specs.dataset import DatasetSpec
 from elf.status.jobs import Job, jobs_of
-from elf.status.states import FOLLOWS, INPUT, fits, states_of
+from elf.status.states import fits
 from elf.study.config_reading import read_yaml
 from elf.study.images import data_folder, missing_data
 from elf.study.plan import Plan
@@ -104,7 +105,7 @@ def unpack(
     for entry in contents.files:
         if entry.kind != RECIPE and entry.path in written - withheld:
             _write(folder, entry)
-    stale = _agree(plan, jobs)
+    stale = agree(plan, jobs)
     return Unpacked(
         contents,
         written=tuple(sorted(written - withheld)),
@@ -183,7 +184,7 @@ def _prepare(
         return
     to_download = TORCHVISION_FOLDERS.get(spec.name.partition("-")[0], "") if spec.source == "torchvision" else ""
     missing = missing_data(spec, data_folder())
-    if missing is None and not (data_folder() / to_download).is_dir():
+    if missing is None and to_download and not (data_folder() / to_download).is_dir():
         missing = f"there is no folder {to_download!r} in the data folder {data_folder()} (ELF_DATA_DIR)"
     if missing:
         raise ElfError(
@@ -238,34 +239,3 @@ def _write_records(
         # What was made from it becomes stale when its settings do, although the file itself is not there.
         if not Path(file.path).exists():
             write_record(file.path, file.manifest, file.record)
-
-
-def _agree(plan: Plan, jobs: Mapping[str, Job]) -> set[str]:
-    """Make Snakemake, which knows times and records, see what the manifests say; return the stale files.
-
-    What was made from the inputs that lie here becomes as young as they are; what was made from others gets a record
-    that fits no job.
-    """
-    states = states_of(jobs_of(plan), plan.folder, data_folder())
-    stale = set()
-    for path, job in jobs.items():
-        file, state = Path(path), states[job.path]
-        if not file.is_file() or state.manifest is None or job.kind == "teacher trainings":
-            continue
-        reasons = {reason.cause for reason in state.reasons} - {FOLLOWS}
-        if reasons:
-            stale.add(path)
-        if INPUT in reasons:
-            write_record(path, state.manifest, {}, stale="made from other inputs than those that are here")
-        else:
-            _not_older(file, [plan.folder / parent for parent in job.inputs.values()], job)
-    return stale
-
-
-def _not_older(file: Path, inputs: list[Path], job: Job) -> None:
-    """Make a file as young as the youngest of its inputs."""
-    if job.kind == "synthetic sets" and job.spec.module == "imported":
-        inputs = [*inputs, Path(str(job.spec.recipe["file"]))]
-    youngest = max((path.stat().st_mtime_ns for path in inputs if path.is_file()), default=0)
-    if file.stat().st_mtime_ns < youngest:
-        os.utime(file, ns=(youngest, youngest))
