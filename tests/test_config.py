@@ -304,7 +304,7 @@ MISTAKES = {
         TABLE,
         "name: elf",
         "name: fle",
-        "blocks.elf.objective.0.name: found 'fle': Input should be 'task'",
+        "blocks.elf.objective.0.name: there is no objective 'fle'; allowed: elf, frepo, kd, squared, task",
     ),
     "unknown key of an objective": (
         TABLE,

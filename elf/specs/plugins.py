@@ -148,7 +148,8 @@ def _tree(file: Path) -> ast.Module:
         return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ElfError(f"{file}{line}: is no Python that can be read ({error}); mend it") from None
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise ElfError(f"{file}{line}: is no Python that can be read ({reason}); mend it") from None
 
 
 @cache
