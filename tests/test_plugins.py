@@ -72,10 +72,11 @@ def test_settings_are_the_arguments_of_the_loss(name):
 
 
 def test_what_they_say_is_read_without_pytorch(run_python):
-    run_python(
+    program = (
         "import sys; from elf.specs.objective import OBJECTIVES as rooms; "
         "[rooms.read(name) for name in rooms.names()]; assert not {'torch', 'elf.objectives.elf'} & {*sys.modules}"
     )
+    run_python("-c", program, check=True)
 
 
 def test_a_new_objective_is_one_file(package):

@@ -11,6 +11,7 @@ from elf.specs.evaluation import EvaluationSpec
 from elf.specs.expert import ExpertSpec, buffer_name
 from elf.specs.features import FeaturesSpec
 from elf.specs.kind import Files, Kind
+from elf.specs.method import METHODS
 from elf.specs.network import parse
 from elf.specs.objective import OBJECTIVES
 from elf.specs.synthetic import SyntheticSpec
@@ -89,7 +90,7 @@ def experts_of(spec: SyntheticSpec) -> list[str]:
 
 
 def _method(spec: SyntheticSpec) -> list[str]:
-    return [f"elf.distillation.{spec.module}:distill", *_network(spec)]
+    return [f"{METHODS.module(spec.module)}:distill", *_network(spec)]
 
 
 def _unused(spec: SyntheticSpec) -> tuple[str, ...]:

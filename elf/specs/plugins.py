@@ -1,13 +1,16 @@
 """What a plug-in says of itself, read from its module without running the rest of it, and so without PyTorch.
 
-A plug-in is a module of a room of the package, found by its name: there is no list of them. What others must know of it
-stands at the top of the module under fixed names (`Room.about` says which). Only these definitions are run here, with
-those that they use; functions that compute, and imports that nothing of it needs, are not.
+A plug-in is a module of a room of the package, or of a folder of the same name in the user's folder (`plugins` of
+``config/config.yaml``), found by its name: there is no list of them. What others must know of it stands at the top of
+the module under fixed names (`Room.about` says which). Only these definitions are run here, with those that they use;
+functions that compute, and imports that nothing of it needs, are not.
 """
 
 import ast
+import importlib
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +22,31 @@ from elf.errors import ElfError
 from elf.specs.base import Spec
 
 PACKAGE = Path(__file__).resolve().parents[1]
+
+USERS = "elf_plugins"
+"""By this name modules of the user's folder are imported."""
+
+_folders: dict[str, Path] = {}
+
+
+def use(folder: Path | None) -> None:
+    """Look for plug-ins in a folder of the user's, too; with None in the package alone."""
+    if _folders.get(USERS) == folder:
+        return
+    _folders.clear()
+    for module in [name for name in sys.modules if name.partition(".")[0] == USERS]:
+        del sys.modules[module]
+    if folder is not None:
+        _folders[USERS] = folder
+        package = types.ModuleType(USERS)
+        package.__path__ = [str(folder)]
+        sys.modules[USERS] = package
+        importlib.invalidate_caches()
+
+
+def places() -> dict[str, Path]:
+    """Return where modules lie, by the first part of their names: the package, and the user's folder if any."""
+    return {"elf": PACKAGE, **_folders}
 
 
 @dataclass(frozen=True)
@@ -43,12 +71,34 @@ class Room:
 
     def names(self) -> list[str]:
         """Return the names of all plug-ins."""
-        files = sorted((PACKAGE / self.folder).glob("*.py"))
-        return [file.stem for file in files if {*self.functions} <= _bindings(file).keys()]
+        own = [file for file in (PACKAGE / self.folder).glob("*.py") if self._is_one(file)]
+        return sorted(file.stem for file in [*own, *self.files_of_user()])
+
+    def files_of_user(self) -> list[Path]:
+        """Return the user's plug-ins; a name that starts with an underscore is that of what they share."""
+        if USERS not in _folders:
+            return []
+        return sorted(file for file in (_folders[USERS] / self.folder).glob("*.py") if not file.name.startswith("_"))
 
     def module(self, name: str) -> str:
         """Return the module of a plug-in, by the name that Python imports it by."""
-        return f"elf.{self.folder}.{name}"
+        return f"{self._place(name)}.{self.folder}.{name}"
+
+    def _place(self, name: str) -> str:
+        return USERS if f"{name}.py" in [file.name for file in self.files_of_user()] else "elf"
+
+    def _is_one(self, file: Path) -> bool:
+        return {*self.functions} <= _bindings(file).keys()
+
+    def check_users(self) -> None:
+        """Raise an error for a plug-in of the user's that cannot be read, or has the name of one of the package."""
+        for file in self.files_of_user():
+            if (PACKAGE / self.folder / file.name).is_file():
+                raise ElfError(f"{file}: elf/{self.folder} has a {file.name}, too; give it another name")
+            for function in self.functions:
+                if function not in _bindings(file):
+                    raise ElfError(f"{file}: defines no {function}, which every {self.one} has")
+            self.read(file.stem)
 
     def read(self, name: str) -> Any:
         """Return what a plug-in says of itself, as ``about``.
@@ -58,10 +108,24 @@ class Room:
         ElfError
             If there is none of this name, or it says not what it must; the message names its file.
         """
-        file = PACKAGE / self.folder / f"{name}.py"
-        if not name.isidentifier() or not file.is_file() or not {*self.functions} <= _bindings(file).keys():
+        file = places()[self._place(name)] / self.folder / f"{name}.py"
+        if not name.isidentifier() or not file.is_file() or not self._is_one(file):
             raise ElfError(f"there is no {self.one} {name!r}; allowed: {', '.join(self.names())}")
         return _read(self, self.module(name), file)
+
+
+def use_checked(folder: Path | None, rooms: Iterable[Room]) -> None:
+    """Look for plug-ins in a folder of the user's, too, and raise an error for the first that is wrong."""
+    use(folder)
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise ElfError(f"plugins: there is no folder {folder}")
+    known = {room.folder: room for room in rooms}
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"):
+        if inner.name not in known:
+            raise ElfError(f"{inner}: holds no plug-ins that are known; allowed: {', '.join(known)}")
+        known[inner.name].check_users()
 
 
 @cache

@@ -46,6 +46,7 @@ Environment variables say what belongs to the machine and not to the study.
 | `ELF_WATCH_SECONDS` | `60` | Time between two looks at jobs of SLURM that would never end. |
 | `ELF_OWN_GPU` | `1` where a profile bounds the resource `gpu` | Whether each job takes a free GPU for itself. |
 | `ELF_CONFIG` | `config`, or that beside the code | Folder with the configuration; told to jobs of another folder. |
+| `ELF_PLUGINS` | `plugins` of `config/config.yaml` | Folder with plug-ins of your own; told to jobs. |
 | `ELF_TEST_DATA_DIR` | a folder beside the project | Real images for tests, which are skipped without. |
 
 An editor with a YAML language server completes keys and marks mistakes if the first line of a file names its schema,

@@ -347,6 +347,10 @@ class Top(Strict):
     """``config/config.yaml``."""
 
     scale: str = Field(description="A file of config/scales/, without its ending.")
+    plugins: str | None = Field(
+        default=None,
+        description="Folder with plug-ins of your own, in objectives/ or distillation/; from where config/ lies.",
+    )
 
 
 class Settings(Strict):

@@ -101,9 +101,9 @@ def _digest(content) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
-def make_plan(config: Path, scale: str | None, results: Path) -> Plan:
-    """Read and validate the configuration of a scale and derive its grid."""
-    settings = load_settings(config, scale)
+def make_plan(config: Path, scale: str | None, results: Path, plugins: str | None = None) -> Plan:
+    """Read and validate the configuration of a scale and derive its grid; arguments as of `load_settings`."""
+    settings = load_settings(config, scale, plugins)
     return Plan(settings, build_grid(settings, data_folder()), results / settings.name)
 
 
@@ -137,7 +137,7 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
     parser = argparse.ArgumentParser(prog=f"elf {stage}", description=description)
     parser.add_argument("--scale", help="a file of config/scales/ (default: the one that was run last in this folder)")
     parser.add_argument(
-        "--config", type=Path, default=_config_folder(), help="configuration (default: config, or that of the project)"
+        "--config", type=Path, default=config_folder(), help="configuration (default: config, or that of the project)"
     )
     parser.add_argument("--results-folder", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--digest", help="digest that the job was planned with")
@@ -146,7 +146,7 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
     return parser
 
 
-def _config_folder() -> Path:
+def config_folder() -> Path:
     """Return the folder ``ELF_CONFIG``, which the workflow sets where it was started elsewhere; else the next one."""
     if named := os.environ.get("ELF_CONFIG"):
         return Path(named)
