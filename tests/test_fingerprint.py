@@ -70,7 +70,7 @@ FAMILIES = {family: {name for name in EVALUATIONS if f" {family} " in name} for 
 
 def forget() -> None:
     """A process reads each file once; these tests edit files."""
-    for remembered in (module.fingerprint, module.reached, module._modules, module._text, module._steps):
+    for remembered in (module._fingerprint, module._reached, module._modules, module._text, module._steps):
         remembered.cache_clear()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from elf.specs.labels import UNCHANGED
+from elf.specs.objective import printed_name
 from elf.specs.teacher import FULL_DATA
 
 METHOD_LABELS = {
@@ -27,13 +28,6 @@ DATASET_LABELS = {
 }
 FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11", "frepoconv": "FrePo-Conv"}
 NORM_ORDER = ("in", "bn")
-OBJECTIVE_LABELS = {
-    "task": "baseline",
-    "elf": "+ ELF",
-    "kd": "+ KD",
-    "frepo": "FrePo protocol",
-    "squared": "squared loss",
-}
 DISTANCE_LABELS = {"ce": "CE", "mae": "MAE", "mse": "MSE", "cos": "Cos"}
 SETTING_LABELS = {
     "distance": "distance",
@@ -74,9 +68,8 @@ def objective_label(name: str) -> str:
     """Return the label of a table row: ``baseline``, ``+ ELF``, ``+ ELF[front+task]``, ``+ KD, labels unchanged``."""
     if name.endswith(UNCHANGED):
         return objective_label(name.removesuffix(UNCHANGED)) + UNCHANGED
-    if name.startswith("elf["):
-        return "+ ELF" + name.removeprefix("elf")
-    return OBJECTIVE_LABELS.get(name, f"+ {name}")
+    objective, bracket, mark = name.partition("[")
+    return printed_name(objective) + bracket + mark
 
 
 def network_label(name: str, *, short: bool = True) -> str:

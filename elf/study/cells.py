@@ -62,12 +62,12 @@ class Cell:
             "ipc": self.synthetic.ipc,
             "eval_network": evaluation.network,
             "objective": objective.label,
-            "distance": objective.distance,
-            "lambda_front": objective.lambda_front,
-            "lambda_rear": objective.lambda_rear,
-            "variant": objective.variant,
-            "temperature": objective.temperature,
-            "kd_weight": objective.weight,
+            "distance": objective.column("distance"),
+            "lambda_front": objective.column("lambda_front"),
+            "lambda_rear": objective.column("lambda_rear"),
+            "variant": objective.column("variant"),
+            "temperature": objective.column("temperature"),
+            "kd_weight": objective.column("kd_weight"),
             "teacher_network": evaluation.teacher_network,
             "teacher_epoch": evaluation.teacher_epoch,
             "lr": evaluation.recipe.lr,
@@ -160,7 +160,7 @@ def _evaluations(
     lr = _of_method(block.lr, synthetic.method, "lr")
     for objective in (objective for entry in block.objective for objective in entry.expand()):
         objective = _for_labels(objective, synthetic)
-        protocol = "frepo-evaluation" if objective.name == "frepo" else "evaluation"
+        protocol = objective.about.RECIPE
         trainings = list(_trainings(block, settings, protocol, synthetic.ipc, str(network), lr))
         teachers = _teachers(block, settings, synthetic, objective, eval_network)
         for (paper_teacher, teacher, epoch), (training, changed) in product(teachers, trainings):
