@@ -4,7 +4,7 @@ The schema of results files and their rows, the columns of cells, what cells are
 labels, and what is read of files that lack a column come from it: a new column is one entry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from elf.specs.column import ORIGIN, PAPER, PLACE, SET, SHOWN, SPENT, TRAINING, VARIANT, Column, Run
@@ -16,6 +16,12 @@ TEACHER = {"section": "teacher"}
 TRAINED = {"role": TRAINING, "section": "training"}
 NETWORK = {"names": "network"}
 LATER = {"is_optional": True}
+
+
+def _of_objective(column: str) -> Callable[[Run], Any]:
+    """Return what reads the setting of an objective that has a column; None for objectives without it."""
+    return lambda run: run.objective.column(column)
+
 
 # In the order of results files; what the paper calls it stands before what was taken for it.
 COLUMNS = (
@@ -71,11 +77,11 @@ COLUMNS = (
         words="{}",
     ),
     Column("objective", str, lambda run: run.objective.label, PLACE, section="objective", words="{}"),
-    Column("distance", str, lambda run: run.objective.column("distance"), **OBJECTIVE, names="distance", words="{}"),
+    Column("distance", str, _of_objective("distance"), **OBJECTIVE, names="distance", words="{}"),
     Column(
         "lambda_front",
         float,
-        lambda run: run.objective.column("lambda_front"),
+        _of_objective("lambda_front"),
         **OBJECTIVE,
         label="λ front",
         words="front{:g}",
@@ -83,7 +89,7 @@ COLUMNS = (
     Column(
         "lambda_rear",
         float,
-        lambda run: run.objective.column("lambda_rear"),
+        _of_objective("lambda_rear"),
         **OBJECTIVE,
         label="λ rear",
         words="rear{:g}",
@@ -91,7 +97,7 @@ COLUMNS = (
     Column(
         "variant",
         str,
-        lambda run: run.objective.column("variant"),
+        _of_objective("variant"),
         **OBJECTIVE,
         label="definition",
         words="{}-loss",
@@ -100,7 +106,7 @@ COLUMNS = (
     Column(
         "temperature",
         float,
-        lambda run: run.objective.column("temperature"),
+        _of_objective("temperature"),
         **OBJECTIVE,
         words="temperature{:g}",
         **LATER,
@@ -108,7 +114,7 @@ COLUMNS = (
     Column(
         "kd_weight",
         float,
-        lambda run: run.objective.column("kd_weight"),
+        _of_objective("kd_weight"),
         **OBJECTIVE,
         label="KD weight",
         words="weight{:g}",
