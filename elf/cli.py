@@ -54,6 +54,16 @@ def usage() -> str:
     )
 
 
+def _look_for_plugins() -> None:
+    """Look for plug-ins in the user's folder, too; the workflow tells its jobs where, and that there is none."""
+    if os.environ.get("ELF_PLUGINS") != "":
+        from elf.specs.plugins import use
+        from elf.study.config_reading import plugins_folder
+        from elf.study.plan import config_folder
+
+        use(plugins_folder(config_folder()))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one sub-command.
 
@@ -72,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     module, function, _ = COMMANDS[argv[0]]
     try:
+        _look_for_plugins()
         getattr(importlib.import_module(module), function)(argv[1:])
     except ElfError as error:
         # What a library said may have several lines.

@@ -22,6 +22,7 @@ from elf.study.images import data_folder, missing_data, prepared_without_images
 from elf.artifacts.fingerprint import code_id
 from elf.study.networks import check_networks
 from elf.specs import kinds
+from elf.specs.plugins import USERS, places
 from elf.artifacts import code
 from elf.study.plan import make_plan, scale_said
 
@@ -35,11 +36,10 @@ ELSEWHERE = not PROJECT.samefile(Path.cwd())
 if ELSEWHERE:
     CONFIG = shlex.quote(str(PROJECT / "config"))
     EXPORTED += f" PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(PROJECT))} ELF_CONFIG={CONFIG}"
-shell.prefix(f"set -euo pipefail; export {EXPORTED}; ")
-
 try:
     known_keys(config, Top.model_fields, "config/config.yaml or --config", "configuration")
-    PLAN = make_plan(PROJECT / "config", scale_said(config, workflow.overwrite_configfiles), Path("results"))
+    SCALE = scale_said(config, workflow.overwrite_configfiles)
+    PLAN = make_plan(PROJECT / "config", SCALE, Path("results"), config.get("plugins"))
     if workflow.is_main_process:
         check_networks(PLAN.grid)
 except ElfError as error:
@@ -47,6 +47,8 @@ except ElfError as error:
     raise WorkflowError(f"configuration error: {error}") from None
 
 GRID = PLAN.grid
+# Of the user's plug-ins; jobs look for them where this Snakemake did.
+shell.prefix(f"set -euo pipefail; export {EXPORTED} ELF_PLUGINS={shlex.quote(str(places().get(USERS, '')))}; ")
 
 
 def spec_of(kind):

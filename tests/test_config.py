@@ -102,7 +102,7 @@ def test_the_configuration_that_the_mistakes_are_made_in_is_sound(config):
 
 # File, what stands there, what is written instead, what the message has to say besides the file.
 MISTAKES = {
-    "unknown key at the top": (TOP, "scale:", "colour: red\nscale:", "colour: unknown key; allowed: scale"),
+    "unknown key at the top": (TOP, "scale:", "colour: red\nscale:", "colour: unknown key; allowed: plugins, scale"),
     "missing key": (TOP, "scale: small", "{}", "scale: this key is missing"),
     "wrong type of the scale": (TOP, "small", "3", "scale: found 3: Input should be a valid string"),
     "unknown scale": (TOP, "small", "large", "scale: there is no {config}/scales/large.yaml; allowed: small"),
@@ -304,7 +304,7 @@ MISTAKES = {
         TABLE,
         "name: elf",
         "name: fle",
-        "blocks.elf.objective.0.name: found 'fle': Input should be 'task'",
+        "blocks.elf.objective.0.name: there is no objective 'fle'; allowed: elf, frepo, kd, squared, task",
     ),
     "unknown key of an objective": (
         TABLE,

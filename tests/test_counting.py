@@ -1,5 +1,7 @@
 """Parameters and operations in closed form, against the networks and the loops themselves."""
 
+from typing import get_args
+
 import pytest
 import torch
 from helpers import stream
@@ -10,10 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from elf.data import augmentation
-from elf.distillation import dm, dsa
+from elf.distillation import dm, dsa, mtt, tesla
 from elf.distillation.of_frepo import regression
-from elf.distillation.shared import matching
-from elf.distillation.trajectories import draw_steps
+from elf.distillation.shared.trajectories import draw_steps
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
 from elf.objectives.elf import loss as elf_loss
@@ -22,13 +23,15 @@ from elf.planning.counting import counts
 from elf.planning.distillation_work import distillation_work
 from elf.planning.sizes import checkpoint_bytes, expert_bytes
 from elf.planning.work import FREPO_STEPS, Sizes, passes, updates
-from elf.specs.evaluation import ELF_TERMS, EvaluationSpec, Objective
+from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.expert import ExpertSpec
+from elf.specs.objective import OBJECTIVES
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
 from elf.training.frepo import STEPS
 
+TERMS = get_args(OBJECTIVES.read("elf").Settings.model_fields["terms"].annotation)
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 CPU = torch.device("cpu")
 TRAINING = dict(final_pass=False, lr=0.1, momentum=0.0, weight_decay=0.0, lr_drop=False, augmentation="none")
@@ -153,9 +156,9 @@ def test_networks_of_dsa_are_trained_between_its_matching_steps():
 @pytest.mark.parametrize(
     ("module", "gradient", "recipe"),
     [
-        ("mtt", matching.unrolled, {"gradient": "unrolled"}),
-        ("mtt", matching.constant_memory, {"gradient": "constant-memory"}),
-        ("tesla", matching.constant_memory, {}),
+        ("mtt", mtt.unrolled, {"gradient": "unrolled"}),
+        ("mtt", tesla.constant_memory, {"gradient": "constant-memory"}),
+        ("tesla", tesla.constant_memory, {}),
     ],
 )
 @pytest.mark.parametrize("batch", [0, 5])
@@ -188,7 +191,7 @@ def test_an_update_of_frepo():
     assert distillation_work(spec_of("frepo", name, **recipe), SIZES).flops == pytest.approx(counted(run), rel=0.01)
 
 
-@pytest.mark.parametrize("terms", ELF_TERMS)
+@pytest.mark.parametrize("terms", TERMS)
 def test_a_step_of_elf(terms):
     name, (images, labels) = "resnet18-w2-in", synthetic()
     network, network_counts = built(name, 3), counts(name, classes=3, side=32)

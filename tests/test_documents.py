@@ -17,6 +17,7 @@ from elf.stages import reference
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
+    "docs/adding.md",
     "docs/architecture.md",
     "docs/configuration.md",
     "docs/experts.md",

@@ -70,7 +70,7 @@ FAMILIES = {family: {name for name in EVALUATIONS if f" {family} " in name} for 
 
 def forget() -> None:
     """A process reads each file once; these tests edit files."""
-    for remembered in (module.fingerprint, module.reached, module._modules, module._text, module._steps):
+    for remembered in (module._fingerprint, module._reached, module._modules, module._text, module._steps):
         remembered.cache_clear()
 
 
@@ -334,7 +334,10 @@ SAMPLED = ("distill mtt", "evaluate vgg elf", "teacher")
 def edits_of(text: str, name: str):
     """Return spans of a definition that may be replaced, with what to put there."""
     spans = []
-    (node,) = (n for n in ast.parse(text).body if name in ([getattr(n, "name", None), *assigned(n)]))
+    # What a module only takes from another has no text of its own.
+    node = next((n for n in ast.parse(text).body if name in [getattr(n, "name", None), *assigned(n)]), None)
+    if node is None:
+        return []
     docs = {id(n.value) for n in ast.walk(node) if isinstance(n, ast.Expr)}
     in_strings = {id(c) for n in ast.walk(node) if isinstance(n, ast.JoinedStr) for c in ast.walk(n)}
     for part in ast.walk(node):

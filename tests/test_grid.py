@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from conftest import PROJECT
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from elf.errors import ElfError
 from elf.specs.dataset import DatasetSpec
-from elf.specs.evaluation import ELF_TERMS, EvaluationSpec, Objective
+from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.features import FeaturesSpec
 from elf.specs.kinds import experts_of
 from elf.specs.network import parse
+from elf.specs.objective import OBJECTIVES
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 from elf.specs.training import TrainingRecipe
@@ -26,6 +28,7 @@ from elf.study.images import data_folder
 from elf.study.plan import Plan
 
 CONFIG = PROJECT / "config"
+TERMS = get_args(OBJECTIVES.read("elf").Settings.model_fields["terms"].annotation)
 SCALES = sorted(path.stem for path in (CONFIG / "scales").glob("*.yaml"))
 COLLECTIONS = ("datasets", "experts", "synthetic_sets", "teachers", "features", "evaluations")
 
@@ -375,7 +378,7 @@ OBJECTIVES = (
     | st.builds(
         Objective,
         name=st.just("elf"),
-        terms=st.sampled_from(ELF_TERMS),
+        terms=st.sampled_from(TERMS),
         distance=st.sampled_from(["ce", "mae", "mse", "cos"]),
         lambda_front=NUMBERS,
         lambda_rear=NUMBERS,
@@ -441,7 +444,7 @@ CELLS = st.tuples(
     | st.builds(
         Objective,
         name=st.just("elf"),
-        terms=st.sampled_from(ELF_TERMS),
+        terms=st.sampled_from(TERMS),
         distance=st.sampled_from(["ce", "mae", "mse", "cos"]),
         lambda_front=FEW_DIGITS,
         lambda_rear=FEW_DIGITS,

@@ -171,7 +171,7 @@ def test_figures_share_the_runs_of_the_tables(grid):
     first = {cell.evaluation.path for cell in grid.cells["figure1"]}
     assert first < sixth and len(first) == 22
     weights = {
-        (cell.evaluation.objective.lambda_front, cell.evaluation.objective.lambda_rear)
+        tuple(cell.evaluation.objective.column(name) for name in ("lambda_front", "lambda_rear"))
         for cell in grid.cells["figure3"]
     }
     grid_of_weights = (0, 0.1, 0.5, 1, 2, 5, 10)

@@ -25,6 +25,7 @@ from elf.artifacts.definitions import IMPORTS, WHOLE, Module, Modules, Target, d
 from elf.artifacts.references import Text, acts, text_of
 from elf.errors import ElfError
 from elf.specs.base import canonical_json
+from elf.specs.plugins import places
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -38,22 +39,22 @@ would tie every result to the specifications of all stages."""
 BY_NAME = (
     *("elf.data.reading:read_dataset", "elf.networks.building:build_network", "elf.importing.architectures:skeleton"),
     *(
+        "elf.specs.plugins:_run",
+        "elf.specs.plugins:use",
         "elf.stages.distill:main",
         "elf.stages.evaluate:_objective",
         "elf.stages.figure:main",
         "elf.stages.report:_figure",
     ),
 )
-"""Definitions that import a module by a name that they compute: a source, family, method, objective or figure. What
-they may import is named as a root where the fingerprint is asked for; no other definition may import like this."""
+"""Definitions that import or run a module by a name that they compute: a source, family, method, objective or figure.
+What they may import is named as a root where the fingerprint is asked for; no other definition may import like this."""
 
 WIRING = "(what names stand for)"
 """In the place of a definition's name: one digest of everything, of what each name stands for, too."""
 ALL_OF_A_MODULE = "(all of a module)"
 
 
-# Planning asks a thousand times for a few dozen answers.
-@cache
 def fingerprint(*roots: str, without: tuple[str, ...] = (), package: Path | None = None) -> str:
     """Return the digests of all definitions that some definitions reach.
 
@@ -65,7 +66,8 @@ def fingerprint(*roots: str, without: tuple[str, ...] = (), package: Path | None
     without : tuple of str
         Definitions that are reached by name but never called for this result, or only for people to read.
     package : Path, optional
-        Folder of the package ``elf``; by default that of this file.
+        Folder of the package ``elf``; by default that of this file. The user's plug-ins are looked for where
+        `elf.specs.plugins.use` says.
 
     Returns
     -------
@@ -77,7 +79,13 @@ def fingerprint(*roots: str, without: tuple[str, ...] = (), package: Path | None
     ElfError
         If there is no such module or definition, or if something reached finds code by other ways than names.
     """
-    reach = reached(*roots, without=without, package=package)
+    return _fingerprint(roots, without, _places(package))
+
+
+# Planning asks a thousand times for a few dozen answers.
+@cache
+def _fingerprint(roots: tuple[str, ...], without: tuple[str, ...], places: tuple[tuple[str, Path], ...]) -> str:
+    reach = _reached(roots, without, places)
     found: dict[str, list[str]] = {}
     for node, text in reach.texts.items():
         named = [[target.name or ALL_OF_A_MODULE for target in targets] for targets in text.references]
@@ -166,10 +174,19 @@ class Reach:
         return [target.name if not target.is_module else "", digests.get(target, f"not followed: {left_out}")]
 
 
-@cache
 def reached(*roots: str, without: tuple[str, ...] = (), package: Path | None = None) -> Reach:
     """Return what some definitions reach; arguments as for :func:`fingerprint`."""
-    modules = _modules(package or PACKAGE)
+    return _reached(roots, without, _places(package))
+
+
+def _places(package: Path | None) -> tuple[tuple[str, Path], ...]:
+    """Return where modules lie, by the first part of their names."""
+    return tuple((places() | {"elf": package or PACKAGE}).items())
+
+
+@cache
+def _reached(roots: tuple[str, ...], without: tuple[str, ...], places: tuple[tuple[str, Path], ...]) -> Reach:
+    modules = _modules(places)
     reach = Reach(modules, frozenset(_target(modules, name) for name in without))
     reach.roots = [_target(modules, root) for root in roots]
     reach.follow(reach.roots)
@@ -177,8 +194,8 @@ def reached(*roots: str, without: tuple[str, ...] = (), package: Path | None = N
 
 
 @cache
-def _modules(package: Path) -> Modules:
-    return Modules({"elf": package})
+def _modules(places: tuple[tuple[str, Path], ...]) -> Modules:
+    return Modules(dict(places))
 
 
 @cache

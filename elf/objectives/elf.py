@@ -2,16 +2,47 @@
 
 from typing import Literal, get_args
 
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from elf.errors import ElfError
 from elf.networks.split import SplitNetwork
 from elf.objectives.task import lowest_cross_entropy, task_loss
+from elf.specs.labels import CROSS_ENTROPY
+from elf.specs.objective import ObjectiveSettings
 
 Terms = Literal["front+rear+task", "rear+task", "front+task", "front+rear"]
 Distance = Literal["ce", "mae", "mse", "cos"]
 Variant = Literal["official", "paper"]
+
+LABEL = "+ ELF"
+TAKES = CROSS_ENTROPY
+NEEDS = "features"
+COLUMNS = {key: key for key in ("distance", "lambda_front", "lambda_rear", "variant")}
+
+
+class Settings(ObjectiveSettings):
+    """Settings of :func:`loss`."""
+
+    terms: Terms = Field(default="front+rear+task", description="Loss terms (Table 9).")
+    distance: Distance = Field(default="ce", description="Distance between feature maps (Table 12).")
+    lambda_front: float = Field(default=1.0, ge=0, description="Weight of the front term (Equation 9).")
+    lambda_rear: float = Field(default=1.0, ge=0, description="Weight of the rear term (Equation 9).")
+    variant: Variant = Field(
+        default="official", description="Whose definition holds where paper and official code differ."
+    )
+
+    @property
+    def slug(self) -> str:
+        """As in the paths of all evaluations: what is ELF itself is not mentioned."""
+        terms = "" if self.terms == "front+rear+task" else f"-{self.terms}"
+        variant = "" if self.variant == "official" else f"-{self.variant}"
+        return f"{terms}-{self.distance}-front{self.lambda_front:g}-rear{self.lambda_rear:g}{variant}"
+
+    def mark(self, without: set[str]) -> str:
+        """Name the terms alone, as rows of Table 9 do, and not those of ELF itself."""
+        return "" if self.terms == "front+rear+task" else self.terms
 
 
 def loss(

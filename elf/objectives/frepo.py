@@ -4,6 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from elf.specs.labels import SQUARED
+
+LABEL = "FrePo protocol"
+TAKES = SQUARED
+RECIPE = "frepo-evaluation"
+
 
 def loss(network: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     """Return the loss that FrePo's official code trains networks with, during distillation and evaluation.

@@ -1,10 +1,25 @@
 """Knowledge distillation: the control that uses the teacher's logits instead of its features."""
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from elf.errors import ElfError
 from elf.objectives.task import lowest_cross_entropy, task_loss
+from elf.specs.labels import CROSS_ENTROPY
+from elf.specs.objective import ObjectiveSettings
+
+LABEL = "+ KD"
+TAKES = CROSS_ENTROPY
+NEEDS = "logits"
+COLUMNS = {"temperature": "temperature", "weight": "kd_weight"}
+
+
+class Settings(ObjectiveSettings):
+    """Settings of :func:`loss`."""
+
+    temperature: float = Field(default=4.0, gt=0, description="Divides the logits of both networks.")
+    weight: float = Field(default=1.0, ge=0, description="Weight of the distillation term.")
 
 
 def loss(

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from elf.errors import ElfError
-from elf.specs.evaluation import Objective
 from elf.specs.labels import EARLIER, SOFTMAX, kind_of_recipe
+from elf.specs.objective import Objective
 
 
 def label_kind(path: Path, manifest: Mapping[str, Any], labels: Tensor) -> str:

@@ -5,6 +5,11 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional
 
+from elf.specs.labels import CROSS_ENTROPY
+
+LABEL = "baseline"
+TAKES = CROSS_ENTROPY
+
 
 def loss(network: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     """Return the task loss of a batch (Equation 8 of the ELF paper), the rows called "Baseline".
@@ -40,7 +45,7 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     logits : Tensor of shape (B, classes)
     labels : Tensor, int64 of shape (B,) or floating point of shape (B, classes)
         Hard labels, or label rows that enter as they are, ``-sum_k y_k log softmax(logits)_k``: probabilities, such as
-        TESLA's. With negative entries, such as FrePo's, it has no lowest value; see `elf.specs.labels.TAKES`.
+        TESLA's. With negative entries, such as FrePo's, it has no lowest value, and ``TAKES`` has none.
 
     Returns
     -------

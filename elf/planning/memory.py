@@ -41,7 +41,7 @@ def evaluation_bytes(spec: EvaluationSpec, sizes: Sizes, images: int) -> int | N
     if network is None:
         return None
     batch = min(images, spec.recipe.batch_size)
-    elf = spec.objective.name == "elf"
+    elf = spec.objective.about.NEEDS == "features"
     networks = len(spec.seeds) if at_once(spec, sizes.side, images) else 1
     resident = NUMBER * sizes.values * (images + sizes.test)
     return LIBRARY + resident + training_bytes(network, batch, networks, rear_sees_features=elf)
@@ -51,7 +51,7 @@ def at_once(spec: EvaluationSpec, side: int, images: int) -> bool:
     """Return whether a GPU trains the networks of all seeds at once; see `elf.stages.evaluate`."""
     name = parse(spec.network)
     has_dropout = name.family == "torchvision" or (name.family == "vgg11" and side >= LARGE_SIDE)
-    can_be = spec.objective.name != "frepo" and not has_dropout
+    can_be = spec.objective.about.RECIPE == "evaluation" and not has_dropout
     if can_be and may_have_batch_norm(name):
         can_be = spec.recipe.smallest_part(images) > 1
     return can_be and spec.wants_seeds_at_once(images, on_gpu=True)

@@ -158,9 +158,11 @@ def evaluation_work(spec: EvaluationSpec, sizes: Sizes, images: int) -> Work | N
         trained = updates(network, size, 1) * steps
     else:
         trained = training(network, images, spec.recipe)
-        if spec.objective.name == "elf":
+        if spec.objective.about.NEEDS == "features":
             batches = math.ceil(images / spec.recipe.batch_size)
-            trained += _elf_extra(network, spec.objective.terms.split("+"), images, batches) * spec.recipe.passes
+            # Another loss with features is taken to use them as ELF does.
+            terms = spec.objective.settings.get("terms", "front+rear+task")
+            trained += _elf_extra(network, terms.split("+"), images, batches) * spec.recipe.passes
     return (trained + test(network, sizes.test)) * len(spec.seeds)
 
 

@@ -6,84 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from elf.specs.base import Spec
-from elf.specs.labels import TAKES, UNCHANGED, refusal
+from elf.specs.objective import Objective
 from elf.specs.training import FrepoRecipe, TrainingRecipe
-
-ELF_TERMS = ("front+rear+task", "rear+task", "front+task", "front+rear")
-
-
-class Objective(Spec):
-    """What is minimised while the evaluation network is trained; a module of ``elf/objectives``.
-
-    Attributes
-    ----------
-    name : {"task", "elf", "kd", "frepo", "squared"}
-        ``task`` is the baseline, ``elf`` the method of the paper, ``kd`` plain logit distillation, ``frepo`` the
-        squared loss of FrePo, which comes with a training protocol of its own, ``squared`` the same loss in the
-        protocol of the paper.
-    terms : str or None
-        Loss terms of ``elf`` (Table 9 of the paper); ``front+rear+task`` is ELF itself.
-    distance : str or None
-        Distance between feature maps in ``elf`` (Table 12).
-    lambda_front, lambda_rear : float or None
-        Weights of Equation 9.
-    temperature, weight : float or None
-        Of ``kd``.
-    labels : {"unchanged"} or None
-        Whether learned labels enter the loss as they are, whatever their kind: so the official evaluator of ELF feeds
-        FrePo's regression targets to the cross-entropy, which has no lowest value then. None: as
-        `elf.specs.labels.TAKES` says, which refuses kinds that the loss is not made for.
-    """
-
-    name: Literal["task", "elf", "kd", "frepo", "squared"]
-    terms: Literal[ELF_TERMS] | None = None
-    distance: Literal["ce", "mae", "mse", "cos"] | None = None
-    lambda_front: float | None = Field(default=None, ge=0)
-    lambda_rear: float | None = Field(default=None, ge=0)
-    variant: Literal["official", "paper"] | None = None
-    temperature: float | None = Field(default=None, gt=0)
-    weight: float | None = Field(default=None, ge=0)
-    # Left out where it says nothing, so that what was made before it could be said stays what it is.
-    labels: Literal["unchanged"] | None = Field(default=None, exclude_if=lambda value: value is None)
-
-    def refusal(self, kind: str) -> str | None:
-        """Return why labels of a kind of `elf.specs.labels.KINDS` are not taken, and what to do; None if they are."""
-        return None if self.labels == "unchanged" and kind != "hard" else refusal(self.name, kind)
-
-    def use_of(self, kind: str) -> str:
-        """Return as what labels of a kind that is taken enter the loss."""
-        return "unchanged" if self.labels == "unchanged" and kind != "hard" else TAKES[self.name][kind]
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether a teacher's features or logits enter the loss."""
-        return self.name in ("elf", "kd")
-
-    @property
-    def label(self) -> str:
-        """Name in results and tables: ``task``, ``elf``, ``elf[rear+task]``, ``kd``, ``task, labels unchanged``."""
-        name = self.name if self.terms in (None, "front+rear+task") else f"{self.name}[{self.terms}]"
-        return name + (UNCHANGED if self.labels == "unchanged" else "")
-
-    @property
-    def settings(self) -> dict[str, float | str]:
-        """Keyword arguments of the loss function."""
-        return self.model_dump(exclude={"name", "labels"}, exclude_none=True)
-
-    @property
-    def slug(self) -> str:
-        """Part of a path that tells this objective from every other."""
-        return self._own_slug + ("-labels-unchanged" if self.labels == "unchanged" else "")
-
-    @property
-    def _own_slug(self) -> str:
-        if self.name in ("task", "frepo", "squared"):
-            return self.name
-        if self.name == "kd":
-            return f"kd-temperature{self.temperature:g}-weight{self.weight:g}"
-        terms = "" if self.terms == "front+rear+task" else f"-{self.terms}"
-        variant = "" if self.variant == "official" else f"-{self.variant}"
-        return f"elf{terms}-{self.distance}-front{self.lambda_front:g}-rear{self.lambda_rear:g}{variant}"
 
 
 def _recipe_kind(recipe) -> str:
@@ -110,7 +34,7 @@ class EvaluationSpec(Spec):
     teacher_network, teacher_epoch : str and int, or None
         The teacher checkpoint that the features come from.
     recipe : TrainingRecipe or FrepoRecipe
-        Protocol of the paper's evaluations; for the objective ``frepo`` that of FrePo.
+        Protocol of the paper's evaluations; for an objective that says so that of FrePo.
     changed : tuple of str
         Hyper-parameters of it that an experiment has changed from what the scale has.
     seeds : tuple of int
@@ -136,7 +60,7 @@ class EvaluationSpec(Spec):
 
     @model_validator(mode="after")
     def _check_protocol(self) -> Self:
-        if (self.objective.name == "frepo") != isinstance(self.recipe, FrepoRecipe):
+        if (self.objective.about.RECIPE == "frepo-evaluation") != isinstance(self.recipe, FrepoRecipe):
             raise ValueError(
                 f"the objective {self.objective.name} cannot be trained with a {type(self.recipe).__name__}"
             )

@@ -11,9 +11,12 @@ from elf.specs.evaluation import EvaluationSpec
 from elf.specs.expert import ExpertSpec, buffer_name
 from elf.specs.features import FeaturesSpec
 from elf.specs.kind import Files, Kind
+from elf.specs.method import METHODS
 from elf.specs.network import parse
+from elf.specs.objective import OBJECTIVES
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
+from elf.specs.training import FrepoRecipe
 
 IMAGES = "images.safetensors"
 """File of a dataset or synthetic set, in a folder of its own."""
@@ -87,7 +90,7 @@ def experts_of(spec: SyntheticSpec) -> list[str]:
 
 
 def _method(spec: SyntheticSpec) -> list[str]:
-    return [f"elf.distillation.{spec.module}:distill", *_network(spec)]
+    return [f"{METHODS.module(spec.module)}:distill", *_network(spec)]
 
 
 def _unused(spec: SyntheticSpec) -> tuple[str, ...]:
@@ -183,12 +186,12 @@ def _evaluated(spec: EvaluationSpec) -> Files:
 
 
 def _trained(spec: EvaluationSpec) -> list[str]:
-    objective = f"elf.objectives.{spec.objective.name}"
-    return [f"{objective}:loss", f"{objective}:lowest", *_network(spec)]
+    module = OBJECTIVES.module(spec.objective.name)
+    return [*(f"{module}:{name}" for name in (*OBJECTIVES.functions, "TAKES")), *_network(spec)]
 
 
 def _other_protocol(spec: EvaluationSpec) -> tuple[str, ...]:
-    return READ_BY_PEOPLE if spec.objective.name == "frepo" else (*READ_BY_PEOPLE, "elf.training.frepo:train")
+    return READ_BY_PEOPLE if isinstance(spec.recipe, FrepoRecipe) else (*READ_BY_PEOPLE, "elf.training.frepo:train")
 
 
 EVALUATIONS = Kind(

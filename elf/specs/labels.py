@@ -1,4 +1,4 @@
-"""Kinds of labels, and what each objective does with them; read by the Snakefile, so without PyTorch."""
+"""Kinds of labels, and what losses do with them; read by the Snakefile, so without PyTorch."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -12,14 +12,7 @@ SOFTMAX, AS_THEY_ARE = "their softmax", "as they are"
 
 CROSS_ENTROPY = {"hard": AS_THEY_ARE, "probabilities": AS_THEY_ARE, "logits": SOFTMAX}
 SQUARED = {"hard": "centred, 1 - 1/K for the class and -1/K for each other", "regression": AS_THEY_ARE}
-TAKES: Mapping[str, Mapping[str, str]] = {
-    "task": CROSS_ENTROPY,
-    "elf": CROSS_ENTROPY,
-    "kd": CROSS_ENTROPY,
-    "frepo": SQUARED,
-    "squared": SQUARED,
-}
-"""For each objective the kinds of labels that it takes, and as what they enter its loss."""
+"""For the usual losses the kinds of labels that they take, and as what these enter."""
 
 UNCHANGED = ", labels unchanged"
 """What the name of an objective ends in where labels enter its loss that it is not made for."""
@@ -44,15 +37,3 @@ def kind_of_recipe(module: str | None, recipe: Mapping[str, object] | None) -> s
     if module == "tesla":
         return "probabilities" if recipe.get("soft_labels") else "hard"
     return str(recipe.get("labels", "hard"))
-
-
-def refusal(objective: str, kind: str) -> str | None:
-    """Return why an objective does not take labels of a kind, and what to do; None if it takes them."""
-    if kind in TAKES[objective]:
-        return None
-    fitting = ", ".join(name for name, kinds in TAKES.items() if kind in kinds)
-    return (
-        f"the objective {objective} takes no labels of the kind {kind} (allowed: {', '.join(TAKES[objective])}); "
-        f"choose one that does ({fitting}), or ask for them as they are with 'labels: unchanged' in the objective, "
-        "which tables then say"
-    )

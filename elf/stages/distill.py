@@ -18,6 +18,7 @@ from elf.machine.progress import reporter
 from elf.objectives.labels import label_kind
 from elf.running.inputs import DATASET, Split, check_made_from, check_settings, read_split
 from elf.running.job import Job, arguments_of, parse_spec
+from elf.specs.method import METHODS
 from elf.specs.synthetic import SyntheticSpec
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
     checkpoint = job.checkpoint(arguments.images, spec.canonical(), *(manifest["id"] for manifest in inputs.values()))
     images = images_distilled(spec, real, scored_on)
     # Found by name, so that a set depends on the code of its own method alone.
-    method = importlib.import_module(f"elf.distillation.{spec.module}")
+    method = importlib.import_module(METHODS.module(spec.module))
     lost = arguments.images.with_name(f"last-finite-{arguments.images.name}")
     try:
         synthetic = method.distill(

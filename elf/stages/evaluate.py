@@ -21,7 +21,9 @@ from elf.objectives.labels import entering, label_kind
 from elf.running.inputs import Split, check_made_from, check_settings, read_features, read_split, read_synthetic_set
 from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.evaluation import EvaluationSpec
+from elf.specs.objective import OBJECTIVES
 from elf.specs.shard import MEASURED, SHARD
+from elf.specs.training import FrepoRecipe
 from elf.training import frepo as frepo_evaluation
 from elf.training import seeds_at_once as seed_batched
 from elf.training.images_seen import images_trained
@@ -29,12 +31,6 @@ from elf.training.protocol import accuracy, train
 from elf.training.step import Objective
 
 log = logging.getLogger(__name__)
-
-# What each objective takes from the features file.
-TARGETS = {"elf": "features", "kd": "logits"}
-
-# How the network is trained, for the objectives that come with a protocol of their own.
-PROTOCOLS = {"frepo": frepo_evaluation.train}
 
 
 def evaluate(
@@ -66,7 +62,8 @@ def evaluate(
         Fraction of the test set, of the final state.
     """
     network = _network(spec, seed, targets, test, images.device)
-    PROTOCOLS.get(spec.objective.name, train)(
+    protocol = frepo_evaluation.train if isinstance(spec.recipe, FrepoRecipe) else train
+    protocol(
         network,
         images,
         labels,
@@ -109,7 +106,7 @@ def trains_at_once(spec: EvaluationSpec, count: int, targets: Tensor | None, tes
     if not spec.wants_seeds_at_once(count, on_gpu=device.type != "cpu"):
         return False
     reason = "its objective has a protocol of its own"
-    if spec.objective.name not in PROTOCOLS:
+    if not isinstance(spec.recipe, FrepoRecipe):
         network = _network(spec, spec.seeds[0], targets, test, torch.device("cpu"))
         reason = seed_batched.refusal(network, count, spec.recipe)
     if reason is not None:
@@ -125,12 +122,12 @@ def _network(
         classes=test.classes,
         side=test.side,
         generator=generator(seed, "evaluation", "initialisation"),
-        feature_shape=tuple(targets.shape[1:]) if spec.objective.name == "elf" else None,
+        feature_shape=tuple(targets.shape[1:]) if spec.objective.about.NEEDS == "features" else None,
     ).to(device)
 
 
 def _objective(spec: EvaluationSpec) -> ModuleType:
-    return importlib.import_module(f"elf.objectives.{spec.objective.name}")
+    return importlib.import_module(OBJECTIVES.module(spec.objective.name))
 
 
 def _loss(spec: EvaluationSpec) -> Objective:
@@ -157,7 +154,9 @@ def main(argv: list[str]) -> None:
     parser = arguments_of(
         "evaluate", __doc__, images="input: synthetic set", dataset="input: prepared dataset", shard="output"
     )
-    parser.add_argument("--features", type=Path, nargs="?", metavar="FILE", help="input: features, for elf and kd")
+    parser.add_argument(
+        "--features", type=Path, nargs="?", metavar="FILE", help="input: features, for objectives with a teacher"
+    )
     arguments = parser.parse_args(argv)
     spec = parse_spec(EvaluationSpec, arguments.settings)
     job = Job(arguments, evaluate_code(spec))
@@ -169,10 +168,11 @@ def main(argv: list[str]) -> None:
     check_made_from(arguments.images, synthetic_manifest, "dataset", test.manifest)
     labels = _entering(spec, arguments.images, synthetic_manifest, labels)
     targets = None
-    if spec.objective.needs_teacher:
+    needs = spec.objective.about.NEEDS
+    if needs is not None:
         if arguments.features is None:
-            raise ElfError(f"--features: the objective {spec.objective.name} needs the features of a teacher")
-        targets, inputs["features"] = read_features(arguments.features, TARGETS[spec.objective.name], job.device)
+            raise ElfError(f"--features: the objective {spec.objective.name} needs {needs} of a teacher")
+        targets, inputs["features"] = read_features(arguments.features, needs, job.device)
         check_settings(
             arguments.features,
             inputs["features"],

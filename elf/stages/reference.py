@@ -46,6 +46,7 @@ Environment variables say what belongs to the machine and not to the study.
 | `ELF_WATCH_SECONDS` | `60` | Time between two looks at jobs of SLURM that would never end. |
 | `ELF_OWN_GPU` | `1` where a profile bounds the resource `gpu` | Whether each job takes a free GPU for itself. |
 | `ELF_CONFIG` | `config`, or that beside the code | Folder with the configuration; told to jobs of another folder. |
+| `ELF_PLUGINS` | `plugins` of `config/config.yaml` | Folder with plug-ins of your own; told to jobs. |
 | `ELF_TEST_DATA_DIR` | a folder beside the project | Real images for tests, which are skipped without. |
 
 An editor with a YAML language server completes keys and marks mistakes if the first line of a file names its schema,
@@ -108,7 +109,8 @@ def _table(schema: dict) -> list[str]:
     """Return the keys of an object as lines of a Markdown table."""
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, entry in schema["properties"].items():
-        default = f"`{json.dumps(entry['default'])}`" if "default" in entry else "required"
+        default = "required" if key in schema.get("required", ()) else "see there"
+        default = f"`{json.dumps(entry['default'])}`" if "default" in entry else default
         lines.append(f"| `{key}` | {_kind(entry)} | {default} | {_plain(entry.get('description', ''))} |")
     return lines
 

@@ -18,7 +18,7 @@ def recipes_of(settings: Settings, cell: Cell | FullDataCell) -> dict[str, list[
     if isinstance(cell, FullDataCell):
         return {"training on all images": _lines(settings, "teacher", dataset, None, _values(cell.teacher.recipe))}
     synthetic, evaluation = cell.synthetic, cell.evaluation
-    protocol = "frepo-evaluation" if evaluation.objective.name == "frepo" else "evaluation"
+    protocol = evaluation.objective.about.RECIPE
     found = {"synthetic images": _lines(settings, synthetic.method, dataset, synthetic.ipc, synthetic.recipe)}
     if "experts" in synthetic.recipe:
         experts = training_recipe(settings, "expert", dataset, None, synthetic.network)

@@ -1,11 +1,14 @@
 """What the files under ``config/`` may contain; elf/study/config_reading.py reads them."""
 
+import json
 import re
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from elf.specs.evaluation import ELF_TERMS, Objective
+from elf.errors import ElfError
+from elf.specs.objective import OBJECTIVES, Objective
 from elf.specs.synthetic import RecipeValue
 
 TRAINING_RECIPES = ("evaluation", "teacher", "expert", "frepo-evaluation")
@@ -76,47 +79,58 @@ class DatasetConfig(Strict):
         return self
 
 
-class ObjectiveConfig(Strict):
-    """One objective of a block; lists span a product."""
+def _with_settings(schema: dict[str, Any]) -> None:
+    """Add the settings of all objectives to a schema: a value, or a list of values that spans a product."""
+    for name in OBJECTIVES.names():
+        own = OBJECTIVES.read(name).Settings.model_json_schema().get("properties", {})
+        for key, entry in own.items():
+            value = {part: entry[part] for part in entry if part not in ("title", "description", "default")}
+            known = schema["properties"].setdefault(key, {"anyOf": [], "description": ""})
+            known["anyOf"] += [value, {"items": value, "minItems": 1, "type": "array"}]
+            default = f"; by default {json.dumps(entry['default'])}."
+            text = f"Of {name}: {entry['description'].rstrip('.')}{default}"
+            known["description"] = f"{known['description']} {text}".strip()
 
-    name: Literal["task", "elf", "kd", "frepo", "squared"] = Field(description="Module in elf/objectives.")
-    terms: list[Literal[ELF_TERMS]] = Field(default=["front+rear+task"], description="Loss terms of elf (Table 9).")
-    distance: list[Literal["ce", "mae", "mse", "cos"]] = Field(
-        default=["ce"], description="Distances of elf (Table 12)."
-    )
-    lambda_front: list[Weight] = Field(default=[1.0], description="Weights of the front term (Equation 9).")
-    lambda_rear: list[Weight] = Field(default=[1.0], description="Weights of the rear term (Equation 9).")
-    variant: Literal["official", "paper"] = Field(
-        default="official", description="Whose definition holds where paper and official code differ."
-    )
-    temperature: float = Field(default=4.0, gt=0, description="Temperature of kd.")
-    weight: float = Field(default=1.0, ge=0, description="Weight of the distillation term of kd.")
+
+class ObjectiveConfig(Strict):
+    """One objective of a block, with its settings; lists span a product."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_with_settings)
+
+    name: str = Field(description="Module in elf/objectives.")
     labels: Literal["unchanged"] | None = Field(
         default=None,
         description="unchanged: learned labels of any kind enter the loss as they are, and tables say so.",
     )
 
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        """The objective itself says which settings it has."""
+        try:
+            model = OBJECTIVES.read(self.name).Settings
+        except ElfError as error:
+            raise ValueError(f"name: {error}") from None
+        for key, values in (self.model_extra or {}).items():
+            if key not in model.model_fields:
+                allowed = ", ".join(sorted((*type(self).model_fields, *model.model_fields)))
+                raise ValueError(f"{key}: unknown key; allowed: {allowed}")
+            if values == []:
+                raise ValueError(f"{key}: names no value")
+            for index, value in enumerate(values if isinstance(values, list) else [values]):
+                try:
+                    model.model_validate({key: value}, strict=True)
+                except ValidationError as error:
+                    where = f"{key}.{index}" if isinstance(values, list) else key
+                    raise ValueError(f"{where}: found {value!r}: {error.errors()[0]['msg']}") from None
+        self.expand()
+        return self
+
     def expand(self) -> list[Objective]:
-        """Return the objectives that this entry names."""
-        if self.name in ("task", "frepo", "squared"):
-            return [Objective(name=self.name, labels=self.labels)]
-        if self.name == "kd":
-            return [Objective(name="kd", temperature=self.temperature, weight=self.weight, labels=self.labels)]
-        return [
-            Objective(
-                name="elf",
-                terms=terms,
-                distance=distance,
-                lambda_front=front,
-                lambda_rear=rear,
-                variant=self.variant,
-                labels=self.labels,
-            )
-            for terms in self.terms
-            for distance in self.distance
-            for front in self.lambda_front
-            for rear in self.lambda_rear
-        ]
+        """Return the objectives that this entry names, in the order of the settings of its module."""
+        given = self.model_extra or {}
+        axes = {key: given[key] for key in OBJECTIVES.read(self.name).Settings.model_fields if key in given}
+        values = product(*(value if isinstance(value, list) else [value] for value in axes.values()))
+        return [Objective(name=self.name, labels=self.labels, **dict(zip(axes, one, strict=True))) for one in values]
 
 
 class Block(Strict):
@@ -333,6 +347,10 @@ class Top(Strict):
     """``config/config.yaml``."""
 
     scale: str = Field(description="A file of config/scales/, without its ending.")
+    plugins: str | None = Field(
+        default=None,
+        description="Folder with plug-ins of your own, in objectives/ or distillation/; from where config/ lies.",
+    )
 
 
 class Settings(Strict):

@@ -3,6 +3,7 @@
 Whatever is wrong ends as one line that names the file, the key, what was found and what is allowed.
 """
 
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from elf.errors import ElfError
 from elf.specs.expert import ExpertRecipe
+from elf.specs.method import METHODS
+from elf.specs.objective import OBJECTIVES
+from elf.specs.plugins import use_checked
 from elf.specs.synthetic import RecipeValue
 from elf.specs.training import FrepoRecipe, TrainingRecipe
 from elf.study.config import (
@@ -31,8 +35,11 @@ from elf.study.config import (
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
+ROOMS = (OBJECTIVES, METHODS)
+"""Folders in which a user's plug-ins may lie."""
 
-def load_settings(folder: Path, scale: str | None = None) -> Settings:
+
+def load_settings(folder: Path, scale: str | None = None, plugins: str | None = None) -> Settings:
     """Read and validate the configuration.
 
     Parameters
@@ -41,6 +48,9 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
         The folder ``config``.
     scale : str or None
         Scale to load; None takes the one of ``config.yaml``.
+    plugins : str or None
+        Folder with the user's plug-ins, from where ``config`` lies; None takes that of ``ELF_PLUGINS`` or
+        ``config.yaml``.
 
     Raises
     ------
@@ -48,6 +58,7 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
         One line that names the file, the key, what was found and what is allowed.
     """
     top = load_top(folder)
+    use_checked(plugins_folder(folder, plugins), ROOMS)
     # Snakemake takes digits behind --config for a number.
     name = top.scale if scale is None else str(scale)
     scale_file = folder / "scales" / f"{name}.yaml"
@@ -75,6 +86,14 @@ def load_settings(folder: Path, scale: str | None = None) -> Settings:
 def load_top(folder: Path) -> Top:
     """Read and validate ``config.yaml``."""
     return validated(Top, read_yaml(folder / "config.yaml"), folder / "config.yaml")
+
+
+def plugins_folder(folder: Path, said: str | None = None) -> Path | None:
+    """Return the folder with the user's plug-ins, if any: as said, or of ``ELF_PLUGINS``, or the configured one."""
+    named = os.environ.get("ELF_PLUGINS") if said is None else said
+    if named is None and (folder / "config.yaml").is_file():
+        named = load_top(folder).plugins
+    return (folder.parent / named).resolve() if named else None
 
 
 def _datasets(file: Path, scale: Scale, scale_file: Path) -> dict[str, DatasetConfig]:
@@ -106,7 +125,8 @@ def _recipes(folder: Path, scale: Scale, scale_file: Path) -> dict[str, Recipe]:
         if name not in recipes:
             raise ElfError(f"{folder / f'{name}.yaml'}: there is no such file, but every scale needs it")
     modules = {name: recipe.module_of(name) for name, recipe in recipes.items()}
-    methods = [name for name, module in modules.items() if (PACKAGE / "distillation" / f"{module}.py").is_file()]
+    makes = METHODS.names()
+    methods = [name for name, module in modules.items() if module in makes]
     known_keys(scale.recipes, recipes, scale_file, "recipes")
     known_keys(scale.methods, methods, scale_file, "methods")
     known_keys(scale.variants, recipes, scale_file, "variants")
@@ -304,7 +324,7 @@ def validated(model: type[BaseModel], content: Any, file: Path, where: str = "")
         raise ElfError(f"{file}: {key}: this key is missing") from None
     if first["type"] == "value_error" and isinstance(first["input"], dict):
         # What is wrong with several keys together names them itself; the whole mapping would hide it.
-        inside = f"{key}." if re.match(r"\w+: ", str(first["ctx"]["error"])) else f"{key}: "
+        inside = f"{key}." if re.match(r"[\w.]+: ", str(first["ctx"]["error"])) else f"{key}: "
         raise ElfError(f"{file}: {inside}{first['ctx']['error']}") from None
     reasons = dict.fromkeys(other["msg"] for other in errors if _path(other) == path)
     raise ElfError(f"{file}: {key}: found {first['input']!r}: {' or '.join(reasons)}") from None

@@ -22,7 +22,7 @@ def torchvision_networks(grid: "Grid") -> list[Wanted]:
     wanted: dict[Wanted, None] = {(spec.network, sides[spec.dataset], None): None for spec in trained if spec.network}
     for spec in grid.evaluations.values():
         side = sides[spec.dataset]
-        needed = feature_shape(spec.teacher_network, side) if spec.objective.name == "elf" else None
+        needed = feature_shape(spec.teacher_network, side) if spec.objective.about.NEEDS == "features" else None
         wanted[spec.network, side, needed] = None
     return [one for one in wanted if parse(one[0]).family == "torchvision"]
 

@@ -12,6 +12,7 @@ from typing import Any
 from elf.errors import ElfError
 from elf.guards.scales_here import scale_meant
 from elf.specs.base import canonical_json
+from elf.specs.objective import Objective
 from elf.study.cells import Cell, FullDataCell
 from elf.study.config import Settings
 from elf.study.config_reading import load_settings, load_top
@@ -59,16 +60,19 @@ class Plan:
     def results_digest(self, experiment: str | None = None) -> str:
         """Digest of all evaluations: what results depend on besides the shards themselves."""
         grid = self.collected(experiment)
-        return _digest(
-            [spec.model_dump(mode="json") for spec in (*grid.evaluations.values(), *grid.full_data.values())]
-        )
+        # What stands in the columns is said by the objectives themselves.
+        columns = [_columns(spec.objective) for spec in grid.evaluations.values()]
+        specs = [spec.model_dump(mode="json") for spec in (*grid.evaluations.values(), *grid.full_data.values())]
+        return _digest([specs, columns])
 
     def experiment_digest(self, name: str) -> str:
         """Digest of what a table or figure shows and says: its cells, its title and the scale."""
         experiment, scale = self.settings.experiments[name], self.settings.scale
         cells = [cell.columns for cell in self.grid.cells.get(name, [])]
         layout = [experiment.columns, experiment.shows, experiment.gains, experiment.bold]
-        shown = [cells, experiment.title, layout, scale.description, scale.stand_ins, scale.seeds]
+        evaluated = [cell.evaluation for cell in self.grid.cells.get(name, []) if isinstance(cell, Cell)]
+        printed = {spec.objective.name: spec.objective.about.LABEL for spec in evaluated}
+        shown = [cells, printed, experiment.title, layout, scale.description, scale.stand_ins, scale.seeds]
         return _digest(shown)
 
     @property
@@ -89,13 +93,17 @@ class Plan:
         return _digest([recipes, self.drawings_digest])
 
 
+def _columns(objective: Objective) -> list:
+    return [objective.label, objective.about.COLUMNS]
+
+
 def _digest(content) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
-def make_plan(config: Path, scale: str | None, results: Path) -> Plan:
-    """Read and validate the configuration of a scale and derive its grid."""
-    settings = load_settings(config, scale)
+def make_plan(config: Path, scale: str | None, results: Path, plugins: str | None = None) -> Plan:
+    """Read and validate the configuration of a scale and derive its grid; arguments as of `load_settings`."""
+    settings = load_settings(config, scale, plugins)
     return Plan(settings, build_grid(settings, data_folder()), results / settings.name)
 
 
@@ -129,7 +137,7 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
     parser = argparse.ArgumentParser(prog=f"elf {stage}", description=description)
     parser.add_argument("--scale", help="a file of config/scales/ (default: the one that was run last in this folder)")
     parser.add_argument(
-        "--config", type=Path, default=_config_folder(), help="configuration (default: config, or that of the project)"
+        "--config", type=Path, default=config_folder(), help="configuration (default: config, or that of the project)"
     )
     parser.add_argument("--results-folder", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--digest", help="digest that the job was planned with")
@@ -138,7 +146,7 @@ def arguments_of_scale(stage: str, description: str, **files: str) -> argparse.A
     return parser
 
 
-def _config_folder() -> Path:
+def config_folder() -> Path:
     """Return the folder ``ELF_CONFIG``, which the workflow sets where it was started elsewhere; else the next one."""
     if named := os.environ.get("ELF_CONFIG"):
         return Path(named)
