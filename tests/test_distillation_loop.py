@@ -1,6 +1,7 @@
 """The loop of the iterative methods and its guards, with an update whose every step is known."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,11 +96,14 @@ def test_checkpoint_holds_everything_that_an_update_changes():
 
 
 def test_saved_state_is_a_copy():
-    walk = Walk()
-    saved = walk.state.save()
-    walk.update(0)
-    assert not any(tensor.data_ptr() == saved["images"].data_ptr() for tensor in (walk.images, walk.velocity))
-    assert saved["images"].eq(0).all() and saved["step"] == 0.5
+    walk, saved = Walk(), {}
+    walk.run(
+        1, checkpoint=SimpleNamespace(load=lambda: None, save_if_due=lambda make_state: saved.update(make_state()))
+    )
+    images = walk.images.clone()
+    walk.update(1)
+    assert not torch.equal(walk.images, images) and torch.equal(saved["images"], images)
+    assert saved["counter"] == 1 and walk.counter == 2
 
 
 @given(total=st.integers(1, 12), kill_after=st.lists(st.integers(1, 12), max_size=4), every=st.integers(1, 4))

@@ -245,7 +245,7 @@ def test_global_state_is_given_back_and_does_not_matter():
 
 
 def test_diverged_training_is_an_error():
-    with pytest.raises(ElfError, match=r"training diverged: after step 7 .* \(lr 1e\+30\)"):
+    with pytest.raises(ElfError, match=r"training diverged: .* step 7\b.* \(lr 1e\+30\)"):
         trained(RECIPE.model_copy(update={"lr": 1e30}))
     with pytest.raises(ElfError, match="500 warm-up steps leave none of 400; lower them"):
         trained(OFFICIAL.model_copy(update={"steps": 400}))

@@ -174,7 +174,7 @@ def test_a_finished_run_in_a_file_is_not_trained_further(tmp_path):
     checkpoint = Checkpoint(tmp_path / "job", "key", interval_seconds=0)
     first = at_once(small(), recipe(), given, checkpoint=checkpoint)
     again = at_once(small(), recipe(), given, checkpoint=checkpoint)
-    assert checkpoint.load()["pass"] == 4
+    assert checkpoint.load()["finished"] == 4
     for network, expected in zip(again, first, strict=True):
         for tensor, wanted in zip(network.state_dict().values(), expected.state_dict().values(), strict=True):
             assert torch.equal(tensor, wanted)

@@ -187,7 +187,7 @@ def run_with_kills(kills, checkpoint, seed=0) -> SplitNetwork:
 
     def find_out_where_it_continues():
         state = checkpoint.load() if checkpoint else None
-        return 0 if state is None else 3 * int(state["pass"]) + int(state["step"])
+        return 0 if state is None else 3 * int(state["finished"]) + int(state.get("step", 0))
 
     while True:
         network, done = small_network(), find_out_where_it_continues()
@@ -214,7 +214,7 @@ def test_a_run_killed_around_the_drop_continues_from_a_file(tmp_path, around_dro
     assert recipe().drop_after == 4
     checkpoint = Checkpoint(tmp_path / "job", "key", interval_seconds=0)
     assert_same_weights(run_with_kills([around_drop], checkpoint), run_with_kills([], None))
-    assert checkpoint.load()["pass"] == 7
+    assert checkpoint.load()["finished"] == 7
 
 
 def test_no_more_than_a_step_is_lost_where_every_step_is_saved(tmp_path):
@@ -316,7 +316,7 @@ def test_a_diverged_state_is_never_saved():
     with pytest.raises(ElfError, match="the loss of pass 3 is inf"):
         train(small_network(), images, labels, recipe(), objective=diverge_at(3, math.inf),
               checkpoint=checkpoint, **streams())  # fmt: skip
-    assert (checkpoint.state["pass"], checkpoint.state["step"]) == (3, 0)
+    assert checkpoint.state["finished"] == 3 and "step" not in checkpoint.state
 
 
 def test_a_last_step_that_breaks_the_weights_is_noticed():

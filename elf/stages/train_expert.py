@@ -16,9 +16,10 @@ from elf.networks.flat import flatten
 from elf.running.inputs import check_settings, read_split
 from elf.running.job import Job, arguments_of, parse_spec
 from elf.specs.expert import ExpertSpec
+from elf.training.course import Checkpoint
 from elf.training.images_seen import images_trained
 from elf.training.keeping import Keeping
-from elf.training.protocol import Checkpoint, train
+from elf.training.protocol import train
 
 
 def train_expert(

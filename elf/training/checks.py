@@ -2,7 +2,8 @@
 
 import math
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from elf.data.normalised import Images
 from elf.errors import ElfError
@@ -11,13 +12,13 @@ ROOM = 1e-3
 """How far rounding may take a loss below its lowest value."""
 
 
-def divergence(loss: float, weights_are_finite: bool, pass_index: int, lr: float, lowest: float = 0.0) -> str | None:
-    """Return what went wrong with a training after a pass, and what to do; None if all is well."""
+def divergence(loss: float, weights_are_finite: bool, when: str, lr: float, lowest: float = 0.0) -> str | None:
+    """Return what went wrong with a training after, say, ``pass 3``, and what to do; None if all is well."""
     if math.isfinite(loss) and weights_are_finite:
-        return impossible(loss, lowest, f"pass {pass_index}")
-    what = f"a weight is not finite after pass {pass_index}"
+        return impossible(loss, lowest, when)
+    what = f"a weight is not finite after {when}"
     if not math.isfinite(loss):
-        what = f"the loss of pass {pass_index} is {loss}"
+        what = f"the loss of {when} is {loss}"
     return (
         f"training diverged: {what} (lr {lr}); lower the learning rate of the recipe, "
         "or look for non-finite values in the images and targets"
@@ -32,6 +33,13 @@ def impossible(loss: float, lowest: float, when: str) -> str | None:
         f"training diverged: the loss of {when} is {loss:.6g}, below {lowest:g}, the lowest that its formula allows; "
         "the labels or targets are not what the objective is made for"
     )
+
+
+def check_network(network: nn.Module, loss: Tensor, when: str, lr: float, lowest: float) -> None:
+    """Raise an error if a training has diverged."""
+    finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all()
+    if (found := divergence(loss.item(), bool(finite), when, lr, lowest)) is not None:
+        raise ElfError(found)
 
 
 def check_lengths(images: Images, labels: Tensor, targets: Tensor | None) -> None:

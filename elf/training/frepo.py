@@ -16,8 +16,8 @@ from elf.machine.device import to_device
 from elf.machine.randomness import generator
 from elf.specs.training import FrepoRecipe
 from elf.training import adam
-from elf.training.checks import ROOM, impossible
-from elf.training.protocol import Checkpoint
+from elf.training.checks import check_network
+from elf.training.course import Checkpoint, Course
 from elf.training.step import Objective
 
 STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
@@ -104,10 +104,17 @@ def train(
         raise ElfError(f"the FrePo protocol: {recipe.warmup_steps} warm-up steps leave none of {steps}; lower them")
     parameters = dict(network.named_parameters())
     moments = adam.moments(parameters)
-    streams = {"order": order_generator, "augmentation": augmentation_generator}
-    finished = 0
-    if checkpoint is not None and (saved := checkpoint.load()) is not None:
-        finished = _restore(saved, network, moments, streams)
+    course = Course(
+        tensors={f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        | {f"adam.{name}": tensor for name, tensor in moments.items()},
+        streams={"order": order_generator, "augmentation": augmentation_generator},
+        total=steps,
+        every=STEPS_BETWEEN_CHECKS,
+        check=lambda index, loss: check_network(network, loss, f"step {index + 1}", recipe.lr, lowest),
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+    finished = int(course.resume().get("finished", 0))
 
     network.train()
     # Dropout can only draw from PyTorch's global state: it is set for each pass and given back at the end.
@@ -121,61 +128,11 @@ def train(
                 gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
                 adam.step(parameters, gradients, moments, lr=learning_rate(recipe, finished, steps))
                 finished += 1
-                if finished % STEPS_BETWEEN_CHECKS == 0 or finished == steps:
-                    _check_finite(network, loss.detach(), finished, recipe.lr, lowest)
-                if progress is not None:
-                    progress(finished, steps, loss.detach())
-            if checkpoint is not None:
-                last = loss.detach()
-                checkpoint.save_if_due(lambda: _state(network, moments, streams, finished, last, recipe.lr, lowest))  # noqa: B023
+                course.advance(finished, loss.detach())
+            course.keep(finished, loss.detach())
 
 
 def _order(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
     """Return the images of one pass, in batches of one size."""
     size = min(count, batch_size)
     return torch.randperm(count, generator=generator)[: count // size * size]
-
-
-def _state(
-    network: nn.Module,
-    moments: dict[str, Tensor],
-    streams: dict[str, torch.Generator],
-    finished: int,
-    loss: Tensor,
-    lr: float,
-    lowest: float,
-) -> dict[str, Tensor]:
-    """Collect all that a continued run needs, after a check that it is worth continuing."""
-    _check_finite(network, loss, finished, lr, lowest)
-    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    state |= {f"adam.{name}": tensor for name, tensor in moments.items()}
-    state |= {f"stream.{name}": stream.get_state() for name, stream in streams.items()}
-    return state | {"finished": torch.tensor(finished)}
-
-
-@torch.no_grad()
-def _restore(
-    saved: dict[str, Tensor], network: nn.Module, moments: dict[str, Tensor], streams: dict[str, torch.Generator]
-) -> int:
-    """Put everything into a saved state and return the number of finished steps."""
-    for name, tensor in network.state_dict().items():
-        tensor.copy_(saved[f"network.{name}"])
-    for name, tensor in moments.items():
-        tensor.copy_(saved[f"adam.{name}"])
-    for name, stream in streams.items():
-        stream.set_state(saved[f"stream.{name}"].cpu())
-    return int(saved["finished"])
-
-
-def _check_finite(network: nn.Module, loss: Tensor, finished: int, lr: float, lowest: float) -> None:
-    state = [loss, *network.state_dict().values()]
-    allowed = loss >= lowest - ROOM
-    # One look at the device for all of it.
-    if torch.stack([allowed, *(tensor.isfinite().all() for tensor in state)]).all():
-        return
-    if all(bool(tensor.isfinite().all()) for tensor in state):
-        raise ElfError(impossible(loss.item(), lowest, f"step {finished}"))
-    raise ElfError(
-        f"training diverged: after step {finished} the loss is {loss.item()} or a weight is not finite (lr {lr}); "
-        "lower the learning rate of the recipe, or look for non-finite values in the images and labels"
-    )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from elf.training.protocol import Checkpoint
+from elf.training.course import Checkpoint
 
 PREFIX = "kept."
 

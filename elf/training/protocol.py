@@ -2,32 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from elf.data.normalised import Images
-from elf.errors import ElfError
 from elf.machine.device import layout
 from elf.machine.randomness import generator
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.objectives import task
 from elf.specs.training import TrainingRecipe
-from elf.training.checks import check_lengths, divergence
+from elf.training.checks import check_lengths, check_network
+from elf.training.course import Checkpoint, Course
 from elf.training.replayed import replayed
 from elf.training.step import Batch, Objective, draw_order, empty_momenta, step, take_batch
 
 PASSES_BETWEEN_CHECKS = 50
 """How often a diverged training is looked for; each look makes a GPU wait for the host."""
-
-
-class Checkpoint(Protocol):
-    """What :func:`train` needs of :class:`elf.artifacts.checkpoints.Checkpoint`."""
-
-    def load(self) -> dict[str, Tensor] | None: ...
-
-    def save_if_due(self, make_state: Callable[[], dict[str, Tensor]]) -> None: ...
 
 
 def train(
@@ -97,24 +88,32 @@ def train(
 
     make_step = replayed(own_step, network, images.device)
     passes = recipe.passes if until_pass is None else min(until_pass, recipe.passes)
-    state = checkpoint.load() if checkpoint else None
-    first_pass, first_step = (0, 0) if state is None else (int(state["pass"]), int(state["step"]))
-    if state is not None:
-        _restore(state, network, momenta, order_generator, augmentation_generator)
+    course = Course(
+        tensors={f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        | {f"momentum.{name}": momentum for name, momentum in momenta.items()},
+        streams={"order": order_generator, "augmentation": augmentation_generator},
+        total=passes,
+        every=PASSES_BETWEEN_CHECKS,
+        check=lambda index, loss: check_network(network, loss, f"pass {index}", recipe.lr, lowest),
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+    saved = course.resume()
 
     # Dropout can only draw from PyTorch's global state: it is set for each pass and given back at the end.
     with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
-        for pass_index in range(first_pass, passes):
+        for pass_index in range(int(saved.get("finished", 0)), passes):
             dropout = generator(order_generator.initial_seed(), "dropout", str(pass_index))
             torch.manual_seed(dropout.initial_seed())
             network.train()
             loss = torch.zeros((), device=images.device)
-            check = partial(_check_finite, network, loss, pass_index, recipe.lr, lowest)
-            save = partial(_state, network, momenta, loss, order_generator.get_state(), augmentation_generator)
+            # In the middle of a pass its order is drawn again.
+            before = {"stream.order": order_generator.get_state()}
             steps = draw_order(len(images), recipe.batch_size, order_generator, images.device)
+            first_step = int(saved.get("step", 0))
             if first_step:
-                loss += state["loss"].to(loss.device)
-                _restore_dropout(state, images.device)
+                loss += saved["loss"].to(loss.device)
+                _restore_dropout(saved, images.device)
             for finished, positions in enumerate(steps[first_step:], start=first_step + 1):
                 batch = take_batch(
                     images,
@@ -127,23 +126,18 @@ def train(
                 )
                 (batch_loss,) = make_step(*batch, lr=recipe.lr_of(pass_index))
                 loss += batch_loss * (len(positions.here) / len(images))
-                if checkpoint and finished < len(steps):
-                    checkpoint.save_if_due(partial(save, pass_index, finished, check))
-            first_step = 0
+                if finished < len(steps):
+                    course.keep(pass_index, loss, partial(_inside, before, loss, finished), inside=True)
+            saved = {}
             if pass_index == recipe.drop_after:
                 # The official code makes a new optimiser for the lower rate, which forgets the momentum.
                 for momentum in momenta.values():
                     momentum.zero_()
 
-            if (pass_index + 1) % PASSES_BETWEEN_CHECKS == 0 or pass_index + 1 == passes:
-                check()
-            if progress:
-                progress(pass_index + 1, passes, loss)
+            course.advance(pass_index + 1, loss)
             if after_pass:
                 after_pass(pass_index)
-            if checkpoint:
-                save = partial(_state, network, momenta, loss, order_generator.get_state(), augmentation_generator)
-                checkpoint.save_if_due(partial(save, pass_index + 1, 0, check))
+            course.keep(pass_index + 1, loss)
 
 
 @torch.inference_mode()
@@ -174,57 +168,13 @@ def accuracy(network: nn.Module, images: Images, labels: Tensor, batch_size: int
     return correct.item() / len(images)
 
 
-def _state(
-    network: nn.Module,
-    momenta: dict[str, Tensor],
-    loss: Tensor,
-    order: Tensor,
-    augmentation_generator: torch.Generator,
-    pass_index: int,
-    step: int,
-    check: Callable[[], None],
-) -> dict[str, Tensor]:
-    """Collect all that a run needs to continue, after a check that it is worth continuing.
-
-    ``order`` is the state of its generator before the pass, of which ``step`` steps are done: the order of the
-    images is drawn again.
-    """
-    check()
-    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    state |= {f"momentum.{name}": momentum for name, momentum in momenta.items()}
-    state |= {"order_generator": order, "augmentation_generator": augmentation_generator.get_state(), "loss": loss}
-    state |= {"dropout": torch.get_rng_state()}
-    if loss.device.type == "cuda":
-        state["dropout_cuda"] = torch.cuda.get_rng_state(loss.device)
-    return state | {"pass": torch.tensor(pass_index), "step": torch.tensor(step)}
+def _inside(before: Mapping[str, Tensor], loss: Tensor, step: int) -> dict[str, Tensor]:
+    """Return what a run that was killed inside a pass needs besides: its order's stream, its loss so far, its masks."""
+    state = {**before, "loss": loss, "step": torch.tensor(step), "dropout": torch.get_rng_state()}
+    return state | ({"dropout_cuda": torch.cuda.get_rng_state(loss.device)} if loss.device.type == "cuda" else {})
 
 
-def _restore(
-    state: dict[str, Tensor],
-    network: nn.Module,
-    momenta: Mapping[str, Tensor],
-    order_generator: torch.Generator,
-    augmentation_generator: torch.Generator,
-) -> None:
-    """Put network, momenta and generators into a saved state."""
-    network.load_state_dict(_with_prefix(state, "network."))
-    for name, momentum in momenta.items():
-        momentum.copy_(state[f"momentum.{name}"])
-    order_generator.set_state(state["order_generator"])
-    augmentation_generator.set_state(state["augmentation_generator"])
-
-
-def _restore_dropout(state: dict[str, Tensor], device: torch.device) -> None:
+def _restore_dropout(state: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["dropout"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["dropout_cuda"], device)
-
-
-def _with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def _check_finite(network: nn.Module, loss: Tensor, pass_index: int, lr: float, lowest: float) -> None:
-    finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all()
-    if (found := divergence(loss.item(), bool(finite), pass_index, lr, lowest)) is not None:
-        raise ElfError(found)

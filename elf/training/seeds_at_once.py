@@ -19,7 +19,8 @@ from elf.machine.device import layout
 from elf.networks.batch_norm_splits import split_batch_norm
 from elf.specs.training import TrainingRecipe
 from elf.training.checks import check_lengths, divergence
-from elf.training.protocol import PASSES_BETWEEN_CHECKS, Checkpoint
+from elf.training.course import Checkpoint, Course
+from elf.training.protocol import PASSES_BETWEEN_CHECKS
 from elf.training.replayed import replayed
 from elf.training.step import Batch, Objective, arithmetic, descend, draw_order, empty_momenta, take_batch
 
@@ -83,21 +84,26 @@ def train(
         network.train().to(memory_format=layout(images.device, recipe.memory_format))
     together = _Together(networks, objective, recipe)
     make_step = replayed(together.step, networks[0], images.device)
-    streams = {"order": order_generators, "augmentation": augmentation_generators}
-    first_pass, first_step, earlier_loss = 0, 0, None
-    if checkpoint and (state := checkpoint.load()) is not None:
-        first_pass, first_step, earlier_loss = int(state["pass"]), int(state["step"]), state["loss"]
-        together.restore(state)
-        _restore_streams(state, streams)
+    course = Course(
+        tensors=together.tensors,
+        streams={"order": order_generators, "augmentation": augmentation_generators},
+        total=recipe.passes,
+        every=PASSES_BETWEEN_CHECKS,
+        check=lambda index, losses: together.check(losses, seeds, index, lowest),
+        progress=progress and (lambda finished, total, losses: progress(finished, total, losses.mean())),
+        checkpoint=checkpoint,
+    )
+    saved = course.resume()
 
-    for pass_index in range(first_pass, recipe.passes):
+    for pass_index in range(int(saved.get("finished", 0)), recipe.passes):
         loss = torch.zeros(len(networks), dtype=images.dtype, device=images.device)
-        check = partial(together.check, loss, seeds, pass_index, lowest)
-        orders = torch.stack([generator.get_state() for generator in order_generators])
+        # In the middle of a pass its orders are drawn again.
+        before = {"stream.order": course.drawn()["stream.order"]}
         drawn = [draw_order(len(images), recipe.batch_size, generator, images.device) for generator in order_generators]
         steps = list(zip(*drawn, strict=True))
+        first_step = int(saved.get("step", 0))
         if first_step:
-            loss += earlier_loss.to(loss.device)
+            loss += saved["loss"].to(loss.device)
         for finished, positions in enumerate(steps[first_step:], start=first_step + 1):
             batches = [
                 take_batch(images, labels, targets, own, recipe.augmentation, generator)
@@ -105,20 +111,14 @@ def train(
             ]
             (batch_losses,) = make_step(*_stacked(batches), lr=recipe.lr_of(pass_index))
             loss += batch_losses * (len(positions[0].here) / len(images))
-            if checkpoint and finished < len(steps):
-                save = partial(_state, together, loss, orders, augmentation_generators, pass_index, finished, check)
-                checkpoint.save_if_due(save)
-        first_step = 0
+            if finished < len(steps):
+                more = {**before, "loss": loss, "step": torch.tensor(finished)}
+                course.keep(pass_index, loss, partial(dict, more), inside=True)
+        saved = {}
         if pass_index == recipe.drop_after:
             together.forget_momentum()
-        if (pass_index + 1) % PASSES_BETWEEN_CHECKS == 0 or pass_index + 1 == recipe.passes:
-            check()
-        if progress:
-            progress(pass_index + 1, recipe.passes, loss.mean())
-        if checkpoint:
-            orders = torch.stack([generator.get_state() for generator in order_generators])
-            save = partial(_state, together, loss, orders, augmentation_generators, pass_index + 1, 0, check)
-            checkpoint.save_if_due(save)
+        course.advance(pass_index + 1, loss)
+        course.keep(pass_index + 1, loss)
     together.write_into(networks)
 
 
@@ -167,19 +167,13 @@ class _Together:
         for momentum in self.momenta.values():
             momentum.zero_()
 
-    def check(self, losses: Tensor, seeds: Sequence[int], pass_index: int, lowest: float) -> None:
+    def check(self, losses: Tensor, seeds: Sequence[int], index: int, lowest: float) -> None:
         """Raise an error for the first network whose loss or weights are not finite, or whose loss is too low."""
         state = [*self.parameters.values(), *self.buffers.values()]
         finite = torch.stack([tensor.isfinite().reshape(len(seeds), -1).all(1) for tensor in state]).all(0)
         for seed, loss, weights_are_finite in zip(seeds, losses.cpu().tolist(), finite.cpu().tolist(), strict=True):
-            if (found := divergence(loss, weights_are_finite, pass_index, self._recipe.lr, lowest)) is not None:
+            if (found := divergence(loss, weights_are_finite, f"pass {index}", self._recipe.lr, lowest)) is not None:
                 raise ElfError(f"seed {seed}: {found}")
-
-    @torch.no_grad()
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put everything into a saved state."""
-        for name, tensor in self.tensors.items():
-            tensor.copy_(state[name])
 
     @torch.no_grad()
     def write_into(self, networks: Sequence[nn.Module]) -> None:
@@ -192,28 +186,3 @@ class _Together:
 def _stacked(batches: Sequence[Batch]) -> Batch:
     images, labels, targets = zip(*batches, strict=True)
     return Batch(torch.stack(images), torch.stack(labels), None if targets[0] is None else torch.stack(targets))
-
-
-def _state(
-    together: _Together,
-    losses: Tensor,
-    orders: Tensor,
-    augmentation_generators: Sequence[torch.Generator],
-    pass_index: int,
-    step: int,
-    check: Callable[[], None],
-) -> dict[str, Tensor]:
-    """Collect all that a run needs to continue, after a check that it is worth continuing.
-
-    ``orders`` holds the states of the generators before the pass, of which ``step`` steps are done.
-    """
-    check()
-    augmentations = torch.stack([generator.get_state() for generator in augmentation_generators])
-    progress = {"loss": losses, "pass": torch.tensor(pass_index), "step": torch.tensor(step)}
-    return together.tensors | {"stream.order": orders, "stream.augmentation": augmentations} | progress
-
-
-def _restore_streams(state: Mapping[str, Tensor], streams: Mapping[str, Sequence[torch.Generator]]) -> None:
-    for name, generators in streams.items():
-        for generator, saved in zip(generators, state[f"stream.{name}"].cpu(), strict=True):
-            generator.set_state(saved.clone())

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from elf.distillation.shared.synthetic import SyntheticSet
 from elf.distillation.shared.watching import FINITE, Watch
+from elf.training.course import Checkpoint, Course
 
 UPDATES_BETWEEN_CHECKS = 50
 """How often the host looks at what the device has noticed; each look makes a GPU wait."""
@@ -32,19 +33,6 @@ class State:
     learned: dict[str, Tensor]
     memory: dict[str, Tensor]
     streams: dict[str, torch.Generator]
-
-    def save(self) -> dict[str, Tensor]:
-        """Return copies of all tensors and of the states of the streams."""
-        tensors = {name: tensor.detach().clone() for name, tensor in (self.learned | self.memory).items()}
-        return tensors | {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
-
-    @torch.no_grad()
-    def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Put everything back as :meth:`save` found it."""
-        for name, tensor in (self.learned | self.memory).items():
-            tensor.copy_(saved[name])
-        for name, stream in self.streams.items():
-            stream.set_state(saved[f"stream.{name}"].cpu())
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,7 @@ def run(
     state: State,
     result: Callable[[], SyntheticSet],
     progress: Progress,
-    checkpoint=None,
+    checkpoint: Checkpoint | None = None,
     selection: Selection | None = None,
     limits: Mapping[str, tuple[float, float]] | None = None,
     hint: str,
@@ -94,9 +82,8 @@ def run(
         Makes a set from the current state; its tensors may be those of the state.
     progress : callable (finished updates, total, loss)
         Called after every update. Reading the loss makes a GPU wait; the callback decides when.
-    checkpoint : object or None
-        With ``load() -> dict | None`` and ``save_if_due(make_state)``, where ``make_state()`` gives a dict of
-        str to Tensor. A run that is killed and started again continues bit for bit.
+    checkpoint : Checkpoint or None
+        A run that is killed and started again continues bit for bit.
     selection : Selection or None
         Candidates are the states after ``every``, ``2 * every``, ... updates; None keeps the last state.
     limits : dict of str to (float, float), optional
@@ -117,27 +104,28 @@ def run(
     """
     watch = Watch(state.learned, FINITE if limits is None else FINITE | dict(limits), total, hint)
     best = _Best(selection, total)
+    course = Course(
+        tensors=state.learned | state.memory,
+        streams=state.streams,
+        total=total,
+        every=UPDATES_BETWEEN_CHECKS,
+        check=lambda index, loss: watch.check(),
+        progress=progress,
+        checkpoint=checkpoint,
+    )
     finished = 0
-    if checkpoint is not None and (saved := checkpoint.load()) is not None:
-        state.restore(saved)
+    if saved := course.resume():
         best.restore(saved)
         finished = int(saved["finished"])
         watch.restart(finished)
-
-    def make_state() -> dict[str, Tensor]:
-        watch.check()
-        return state.save() | best.save() | {"finished": torch.tensor(finished)}
 
     while finished < total:
         values = update(finished)
         finished += 1
         watch.observe(finished, values)
-        if finished % UPDATES_BETWEEN_CHECKS == 0 or finished == total or best.is_due(finished):
-            watch.check()
+        course.advance(finished, values["loss"], look=best.is_due(finished))
         best.consider(finished, result)
-        progress(finished, total, values["loss"])
-        if checkpoint is not None:
-            checkpoint.save_if_due(make_state)
+        course.keep(finished, values["loss"], best.save)
     return best.chosen(result)
 
 
