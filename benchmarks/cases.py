@@ -16,7 +16,7 @@ from elf.distillation import dm, dsa, mtt, tesla
 from elf.distillation.dsa import STREAMS
 from elf.distillation.shared import loop
 from elf.distillation.shared.synthetic import RealImages, indices_by_class, real_initialisation
-from elf.distillation.trajectories import draw_segment, draw_steps
+from elf.distillation.shared.trajectories import draw_segment, draw_steps
 from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.networks.flat import flatten

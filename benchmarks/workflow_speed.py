@@ -24,7 +24,7 @@ import pandas as pd
 from elf.artifacts.fingerprint import fingerprint
 from elf.artifacts.manifest import describe
 from elf.artifacts.tables import write_table
-from elf.results.schema import RESULTS
+from elf.results.columns import RESULTS
 from elf.running.drawing import cells_of
 from elf.specs.shard import MEASURED
 from elf.study.plan import Plan, make_plan

@@ -42,9 +42,12 @@ def pytest_configure(config) -> None:
     config.addinivalue_line("markers", f"{MARK}: starts other processes (set by tests/conftest.py, not by hand)")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items) -> None:
-    """Mark tests by their fixtures, and put first what takes longest: SLURM's, which takes turns, then workflows."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config, items):
+    """Mark tests by their fixtures, and put first what takes longest: SLURM's, which takes turns, then workflows.
+
+    Around all other hooks: pytest-xdist reads the groups in one of its own.
+    """
     ranks = {}
     for item in items:
         on_slurm, starts = "cluster" in item.fixturenames, FIXTURE in item.fixturenames
@@ -56,6 +59,7 @@ def pytest_collection_modifyitems(config, items) -> None:
             # A module stays on one worker, because of its fixtures.
             item.add_marker(pytest.mark.xdist_group("slurm" if ranks[item.path] == 0 else item.path.stem))
     items.sort(key=lambda item: ranks[item.path])
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -47,7 +47,7 @@ def cell(method="dm", network="resnet18-in", objective="task", **changes) -> dic
 def seeds(key: dict, accuracies, first_seed=0) -> list[dict]:
     """Return a row of results for each accuracy; None is a seed that is missing."""
     return [
-        {column: key[column] for column in KEY_COLUMNS}
+        {column: key.get(column) for column in KEY_COLUMNS}
         | {
             "seed": first_seed + index,
             "accuracy": accuracy,

@@ -11,7 +11,7 @@ from elf.artifacts.code import code_of
 from elf.artifacts.manifest import describe, read_manifest
 from elf.artifacts.tables import write_table
 from elf.artifacts.tensors import write_tensors
-from elf.results.schema import RESULTS
+from elf.results.columns import RESULTS
 from elf.specs.kinds import COLLECTED, KINDS
 from elf.specs.shard import MEASURED, SHARD
 from elf.status.jobs import Job, jobs_of
@@ -69,7 +69,8 @@ def write(
         shards = [source for source in job.after if not source.endswith("images.safetensors")]
         write_table(path, [dict.fromkeys(RESULTS.names) | {"shard": shard} for shard in shards], RESULTS, manifest)
     elif job.kind == "evaluations":
-        rows = [dict.fromkeys(SHARD.names) | {"seed": s, "accuracy": 0.5 + 0.1 * s + content} for s in job.spec.seeds]
+        row = dict.fromkeys(SHARD.names) | {"synthetic_set_id": manifest["inputs"]["synthetic set"]["id"]}
+        rows = [row | {"seed": seed, "accuracy": 0.5 + 0.1 * seed + content} for seed in job.spec.seeds]
         write_table(path, rows, SHARD, manifest, MEASURED)
     else:
         write_tensors(path, _tensors(job, content), manifest)

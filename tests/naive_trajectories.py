@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
-from elf.distillation.shared.matching import Step
 from elf.distillation.shared.synthetic import RealImages
+from elf.distillation.shared.trajectories import Step
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
 

@@ -21,7 +21,8 @@ from naive_trajectories import network as naive_network
 from torch import nn
 
 from elf.distillation import dsa, mtt
-from elf.distillation.shared.matching import constant_memory, unrolled
+from elf.distillation.mtt import unrolled
+from elf.distillation.tesla import constant_memory
 from elf.errors import ElfError
 from elf.machine.randomness import generator
 from elf.networks.batch_norm_splits import split_batch_norm

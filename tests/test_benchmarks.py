@@ -48,7 +48,9 @@ def test_both_sides_agree_to_rounding(name, equal_networks, monkeypatch):
     build = build_network
     for module in (cases.dm, cases.dsa):
         monkeypatch.setattr(module, "build_network", lambda *args, **kwargs: build(*args, **kwargs).to(size.dtype))
-    monkeypatch.setattr("elf.distillation.trajectories.build_network", lambda *a, **k: build(*a, **k).to(size.dtype))
+    monkeypatch.setattr(
+        "elf.distillation.shared.trajectories.build_network", lambda *a, **k: build(*a, **k).to(size.dtype)
+    )
     units = 2
     plain, ours = CASES[name].plain(size)(units), CASES[name].ours(size)(units)
     start = cases.outcome(size.network_of_the_project()) | {"images": size.synthetic()[0]}

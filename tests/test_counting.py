@@ -12,10 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from elf.data import augmentation
-from elf.distillation import dm, dsa
+from elf.distillation import dm, dsa, mtt, tesla
 from elf.distillation.of_frepo import regression
-from elf.distillation.shared import matching
-from elf.distillation.trajectories import draw_steps
+from elf.distillation.shared.trajectories import draw_steps
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
 from elf.objectives.elf import loss as elf_loss
@@ -157,9 +156,9 @@ def test_networks_of_dsa_are_trained_between_its_matching_steps():
 @pytest.mark.parametrize(
     ("module", "gradient", "recipe"),
     [
-        ("mtt", matching.unrolled, {"gradient": "unrolled"}),
-        ("mtt", matching.constant_memory, {"gradient": "constant-memory"}),
-        ("tesla", matching.constant_memory, {}),
+        ("mtt", mtt.unrolled, {"gradient": "unrolled"}),
+        ("mtt", tesla.constant_memory, {"gradient": "constant-memory"}),
+        ("tesla", tesla.constant_memory, {}),
     ],
 )
 @pytest.mark.parametrize("batch", [0, 5])

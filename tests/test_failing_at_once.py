@@ -173,7 +173,7 @@ def test_a_process_that_leaves_no_word_was_killed(log, tmp_path):
     ("printed", "seconds"),
     [("0:07", 7), ("12:34", 754), ("1:00:01", 3601), ("2-03:00:00", 183600), ("", None), ("INVALID", None)],
 )
-def test_slurm_says_how_long_a_job_ran(printed, seconds, tmp_path, monkeypatch):
+def test_slurm_says_how_long_a_job_ran(printed, seconds, tmp_path, monkeypatch, other_processes):
     squeue = tmp_path / "squeue"
     squeue.write_text(f"#!/bin/sh\necho '{printed}'\n")
     squeue.chmod(0o755)

@@ -17,6 +17,7 @@ from elf.artifacts import fingerprint as module
 from elf.artifacts.definitions import Modules
 from elf.artifacts.fingerprint import changed, code_id, fingerprint, reached
 from elf.errors import ElfError
+from elf.specs import kinds
 
 NETWORKS = {"convnet": "convnet-w128-d3-in", "resnet": "resnet18-in", "vgg": "vgg11-in"}
 NETWORKS |= {"torchvision_models": "torchvision:mobilenet_v2"}
@@ -48,12 +49,12 @@ STAGES = {
     },
     "evaluate convnet frepo": partial(code.evaluate_code, Spec(network=CONVNET, objective=Spec(name="frepo"))),
     "collect": code.collect_code,
-    "table": code.table_code,
-    "figure3": partial(code.figure_code, "figure3"),
-    "figure4": partial(code.figure_code, "figure4"),
-    "verdicts": code.verdicts_code,
-    "report": code.report_code,
-    "contact sheet": code.contact_sheet_code,
+    "table": partial(code.code_of, kinds.TABLES),
+    "figure3": partial(code.code_of, kinds.FIGURES, "figure3"),
+    "figure4": partial(code.code_of, kinds.FIGURES, "figure4"),
+    "verdicts": partial(code.code_of, kinds.VERDICTS),
+    "report": partial(code.code_of, kinds.REPORT),
+    "contact sheet": partial(code.code_of, kinds.SHEETS),
 }
 EVALUATIONS = {name for name in STAGES if name.startswith("evaluate")}
 DISTILLATIONS = {name for name in STAGES if name.startswith("distill")}
@@ -144,23 +145,23 @@ REACH = {
     ("networks/resnet.py", "build"): FAMILIES["resnet"],
     ("networks/torchvision_models.py", "build"): FAMILIES["torchvision_models"],
     ("networks/convnet.py", "build"): WITH_CONVNET,
-    ("networks/names.py", "matching_teacher"): BUILDS | DRAWN | {"collect"},
+    ("specs/network.py", "matching_teacher"): BUILDS | DRAWN | {"collect"},
     ("objectives/elf.py", "loss"): {name for name in EVALUATIONS if name.endswith(" elf")},
     ("objectives/kd.py", "loss"): {name for name in EVALUATIONS if name.endswith(" kd")},
     ("distillation/dm.py", "distill"): {"distill dm", "distill dm selected"},
     ("distillation/mtt.py", "distill"): {"distill mtt"},
     ("distillation/random.py", "distill"): {"distill random"},
-    ("distillation/selection.py", "selection_for"): {"distill dm selected", "distill frepo selected"},
-    ("distillation/selection.py", "_by_frepo"): {"distill frepo selected"},
-    ("distillation/selection.py", "_by_evaluation"): {"distill dm selected"},
-    ("frepo_evaluation.py", "train"): {"distill frepo selected", "evaluate convnet frepo"},
+    ("distillation/shared/selection.py", "selection_for"): {"distill dm selected", "distill frepo selected"},
+    ("distillation/shared/selection.py", "_by_frepo"): {"distill frepo selected"},
+    ("distillation/shared/selection.py", "_by_evaluation"): {"distill dm selected"},
+    ("training/frepo.py", "train"): {"distill frepo selected", "evaluate convnet frepo"},
     ("artifacts/experts.py", "ExpertBuffer"): {"distill mtt"},
     ("importing/using.py", "read_imported"): {"distill imported"},
-    ("stages/images_distilled.py", "images_distilled"): set(),
-    ("stages/images_seen.py", "images_trained"): set(),
+    ("distillation/shared/images_distilled.py", "images_distilled"): set(),
+    ("training/images_seen.py", "images_trained"): set(),
     ("data/sources/digits.py", "read"): {"prepare"},
     ("data/sources/parquet.py", "read"): {"prepare parquet"},
-    ("training.py", "accuracy"): EVALUATIONS | {"teacher", "distill dm selected", "distill frepo selected"},
+    ("training/protocol.py", "accuracy"): EVALUATIONS | {"teacher", "distill dm selected", "distill frepo selected"},
     ("stages/evaluate.py", "main"): EVALUATIONS,
     ("stages/train_teacher.py", "main"): {"teacher"},
     ("stages/train_teacher.py", "main_keep"): {"teacher"},
@@ -171,10 +172,10 @@ REACH = {
     ("results/figure3.py", "render"): {"figure3"},
     ("results/figure4.py", "render"): {"figure4"},
     ("results/plotting.py", "render"): {"figure3", "figure4"},
-    ("grid.py", "Grid"): DRAWN | {"collect"},
+    ("study/grid.py", "Grid"): DRAWN | {"collect"},
     ("data/pictures.py", "contact_sheet"): {"contact sheet"},
     ("cli.py", "main"): set(),
-    ("stages/code.py", "evaluate_code"): set(),
+    ("artifacts/code.py", "evaluate_code"): set(),
     ("errors.py", "ElfError"): set(STAGES),
 }
 
@@ -190,7 +191,13 @@ def test_a_definition_that_nobody_uses_makes_nothing_stale(package, before):
         return text + "\n\ndef added_by_a_test():\n    return 1\n\n\nADDED_BY_A_TEST = added_by_a_test\n"
 
     stages = ("distill dm", "evaluate vgg elf", "collect")
-    for file in ("training.py", "networks/names.py", "specs/evaluation.py", "objectives/elf.py", "stages/job.py"):
+    for file in (
+        "training/protocol.py",
+        "specs/network.py",
+        "specs/evaluation.py",
+        "objectives/elf.py",
+        "running/job.py",
+    ):
         assert stale_after(package, before, file, added, stages) == set()
 
 
@@ -213,7 +220,8 @@ def rewritten(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "file", ["networks/vgg.py", "training.py", "objectives/elf.py", "files.py", "specs/evaluation.py"]
+    "file",
+    ["networks/vgg.py", "training/protocol.py", "objectives/elf.py", "artifacts/files.py", "specs/evaluation.py"],
 )
 def test_comments_docstrings_and_layout_change_nothing(package, before, file):
     assert stale_after(package, before, file, rewritten) == set()
@@ -302,10 +310,10 @@ def test_moved_and_renamed_modules_make_nothing_stale(movable):
 
 def test_split_modules_make_nothing_stale(movable):
     before = digests()
-    split(movable, "training.py", "accuracy", "elf.testing")
-    split(movable, "networks/names.py", "matching_teacher", "elf.networks.matching")
+    split(movable, "training/protocol.py", "accuracy", "elf.testing")
+    split(movable, "specs/network.py", "matching_teacher", "elf.networks.matching")
     split(movable, "results/statistics.py", "summarise_seeds", "elf.results.seeds")
-    split(movable, "stages/job.py", "parse_spec", "elf.stages.specifications")
+    split(movable, "running/job.py", "parse_spec", "elf.stages.specifications")
     assert digests() == before
     assert (movable / "testing.py").is_file()
 
@@ -326,7 +334,10 @@ SAMPLED = ("distill mtt", "evaluate vgg elf", "teacher")
 def edits_of(text: str, name: str):
     """Return spans of a definition that may be replaced, with what to put there."""
     spans = []
-    (node,) = (n for n in ast.parse(text).body if name in ([getattr(n, "name", None), *assigned(n)]))
+    # What a module only takes from another has no text of its own.
+    node = next((n for n in ast.parse(text).body if name in [getattr(n, "name", None), *assigned(n)]), None)
+    if node is None:
+        return []
     docs = {id(n.value) for n in ast.walk(node) if isinstance(n, ast.Expr)}
     in_strings = {id(c) for n in ast.walk(node) if isinstance(n, ast.JoinedStr) for c in ast.walk(n)}
     for part in ast.walk(node):
@@ -342,7 +353,7 @@ def edits_of(text: str, name: str):
 
 
 def assigned(node: ast.AST) -> list[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else []
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 

@@ -11,6 +11,7 @@ import elf
 from elf.artifacts import code
 from elf.artifacts import fingerprint as module
 from elf.cli import main
+from elf.specs.kinds import ONLY_PARTIAL
 
 PACKAGE = Path(elf.__file__).parent
 # What starts a job, what only says which code counts, and what is declared to be read by people alone.
@@ -69,7 +70,7 @@ def test_everything_that_a_job_calls_is_in_its_fingerprint(study, tmp_path, monk
 STAGES = {
     **dict.fromkeys(("prepare-dataset", "distill", "train-teacher", "extract-features", "evaluate")),
     "collect": (("elf.stages.collect:main",), ()),
-    "table": (("elf.stages.table:main",), code.ONLY_PARTIAL),
+    "table": (("elf.stages.table:main",), ONLY_PARTIAL),
 }
 
 

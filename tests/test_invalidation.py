@@ -324,7 +324,7 @@ def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
         "networks/torchvision_models.py",
         "cli.py",
         "stages/show.py",
-        "training.py",
+        "training/protocol.py",
     ):
         workflow.append(f"elf/{other}", "\nADDED_BY_A_TEST = 1\n")
     code("elf/data/sources/parquet.py", "read")(workflow)

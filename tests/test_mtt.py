@@ -28,12 +28,12 @@ from naive_trajectories import (
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
 from elf.distillation import mtt
-from elf.distillation.shared import matching
+from elf.distillation.mtt import unrolled
 from elf.distillation.shared.loop import Selection
-from elf.distillation.shared.matching import Step, constant_memory, unrolled
 from elf.distillation.shared.synthetic import real_initialisation
+from elf.distillation.shared.trajectories import Step, draw_segment, draw_steps
 from elf.distillation.shared.watching import Diverged
-from elf.distillation.trajectories import draw_segment, draw_steps
+from elf.distillation.tesla import constant_memory
 from elf.errors import ElfError
 from elf.machine.randomness import generator
 from elf.networks.building import build_network
@@ -246,7 +246,7 @@ def test_two_updates_written_out_by_hand(norm):
 def test_setting_chooses_the_gradient(monkeypatch):
     exact, cheap = distil(), distil({"gradient": "constant-memory"})
     assert not torch.allclose(exact.images, cheap.images)
-    monkeypatch.setitem(mtt.GRADIENTS, "unrolled", matching.constant_memory)
+    monkeypatch.setitem(mtt.GRADIENTS, "unrolled", constant_memory)
     assert torch.equal(distil().images, cheap.images)
 
 

@@ -11,7 +11,6 @@ import safetensors.torch
 import torch
 from commands import failing, succeeding
 from fabricated_runs import finish, write
-from test_plan import computing, of_rules
 from workflow_copy import make_copy
 
 from elf.artifacts.checkpoints import Checkpoint
@@ -40,6 +39,18 @@ def plan(scale: str = "tiny"):
     return make_plan(Path("config"), scale, Path("results"))
 
 
+COMPUTING = {kind.rule for kind in KINDS.values() if kind.spec is not None}
+
+
+def of_rules(planned: set[str]) -> set[str]:
+    """Return the jobs that compute something; nothing else is packed."""
+    return {job for job in planned if job.split()[0] in COMPUTING}
+
+
+def computing(copy) -> set[str]:
+    return of_rules(copy.planned_by_elf())
+
+
 def packed(copy, folder: Path, limits: Limits = EVERYTHING, **options):
     with chdir(copy.folder):
         return pack(plan(), folder, limits, **options)
@@ -61,7 +72,7 @@ def study(tmp_path):
 
 
 @pytest.fixture
-def clone(tmp_path):
+def clone(tmp_path, other_processes):
     """A copy in which nothing was run."""
     return make_copy(tmp_path / "clone")
 
@@ -86,7 +97,9 @@ def test_records_are_those_that_snakemake_writes(finished):
 EDITS = {
     "nothing": lambda copy: None,
     "settings": lambda copy: copy.edit(SCALE, "mtt: {iterations: 2,", "mtt: {iterations: 3,"),
-    "code": lambda copy: copy.append("elf/objectives/elf.py", "\nEDITED = True\n"),
+    "code": lambda copy: copy.edit(
+        "elf/objectives/elf.py", "return total  # Equation 9", "return 1 * total  # Equation 9"
+    ),
     "rule": lambda copy: copy.edit("rules/features.smk", "--features {output.features:q}", "--features {output[0]:q}"),
     "seeds": lambda copy: copy.edit(SCALE, "seeds: 2\n", "seeds: 4\n"),
 }

@@ -94,8 +94,12 @@ def test_the_planned_memory_is_near_the_measured_one(name, objective, networks):
 
 @pytest.mark.parametrize("networks", [1, 3])
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name.endswith("bn")])
-def test_batch_norms_in_parts_take_no_more(name, networks):
-    assert 0.8 < measured(name, networks, 32, splits=4) / measured(name, networks, 32) < 1.05
+def test_the_plan_holds_for_batch_norms_in_parts(name, networks):
+    """Parts are views, so that one network takes as much; for several at once the parts are put together again."""
+    needed = measured(name, networks, 32, splits=4)
+    assert needed / FACTOR < planned(name, networks, 32, "task") < needed * FACTOR
+    if networks == 1:
+        assert 0.95 < needed / measured(name, networks, 32) < 1.05
 
 
 def test_seeds_are_planned_at_once_only_where_they_can_be():

@@ -150,7 +150,8 @@ def plan_of(tmp_path, changes: str) -> Plan:
     shutil.copytree(PROJECT / "config", tmp_path / "config")
     scale = tmp_path / "config" / "scales" / "smoke.yaml"
     text = scale.read_text()
-    scale.write_text(text.replace("evaluation: {epochs: 11,", f"evaluation: {{{changes}epochs: 11,"))
+    assert "  evaluation: {epochs: " in text
+    scale.write_text(text.replace("  evaluation: {epochs: ", f"  evaluation: {{{changes}epochs: "))
     settings = load_settings(tmp_path / "config", "smoke")
     return Plan(settings, build_grid(settings, tmp_path), tmp_path / "results" / "smoke")
 

@@ -6,8 +6,7 @@ import pytest
 
 from elf.artifacts.tables import read_table
 from elf.cli import main
-from elf.results.columns import OPTIONAL_COLUMNS
-from elf.results.schema import RESULTS
+from elf.results.columns import OPTIONAL_COLUMNS, RESULTS
 
 PROJECT = Path(__file__).resolve().parent.parent
 PUBLISHED = sorted(path.parent for path in (PROJECT / "docs" / "results").glob("*/results.parquet"))

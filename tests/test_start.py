@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def programs(tmp_path, monkeypatch, other_processes):
     """A folder with the programs of a SLURM that has two partitions."""
     (tmp_path / "sinfo").write_text("#!/bin/sh\nprintf 'cpu\\ngpu\\n'\n")
     (tmp_path / "sbatch").write_text("#!/bin/sh\n")
@@ -204,17 +204,17 @@ def cluster(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_partition_that_is_not_there_is_refused(cluster):
+def test_a_partition_that_is_not_there_is_refused(programs):
     starting.check_start(Started(executor="slurm", partitions=("gpu", "cpu")), [])
     with pytest.raises(ElfError, match="no partition 'long', but cpu, gpu; set those of your cluster"):
         starting.check_start(Started(executor="slurm", partitions=("gpu", "long")), [])
     # A controller that does not answer is no reason not to start.
-    (cluster / "sinfo").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "sinfo").write_text("#!/bin/sh\nexit 1\n")
     starting.check_start(Started(executor="slurm", partitions=("long",)), [])
 
 
-def test_a_machine_without_slurm_is_refused(cluster, monkeypatch):
-    monkeypatch.setenv("PATH", str(cluster / "nothing"))
+def test_a_machine_without_slurm_is_refused(programs, monkeypatch):
+    monkeypatch.setenv("PATH", str(programs / "nothing"))
     with pytest.raises(ElfError, match="no 'sbatch' on this machine"):
         starting.check_start(Started(executor="slurm"), [])
 

@@ -28,10 +28,10 @@ from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
 from elf.distillation import tesla
 from elf.distillation.shared.loop import Selection
-from elf.distillation.shared.matching import Step, constant_memory
 from elf.distillation.shared.synthetic import real_initialisation
+from elf.distillation.shared.trajectories import Step
 from elf.distillation.shared.watching import Diverged
-from elf.distillation.trajectories import label_softly
+from elf.distillation.tesla import constant_memory, label_softly
 from elf.errors import ElfError
 from elf.machine.randomness import generator
 from elf.networks.flat import FlatNetwork, flatten
@@ -244,7 +244,7 @@ def test_selected_state_keeps_images_and_labels_together():
 
 
 def test_diverged_run_keeps_images_and_labels_together(monkeypatch):
-    monkeypatch.setattr("elf.distillation.trajectories.LARGEST_STEP_SIZE", 2)
+    monkeypatch.setattr("elf.distillation.shared.trajectories.LARGEST_STEP_SIZE", 2)
     wild = {"lr_lr": 5e-3, "iterations": 49}
     with pytest.raises(Diverged, match=r"step size 0\.04\d+ .*tesla with convnet-w4-d2-in") as caught:
         distil(wild)

@@ -217,7 +217,7 @@ def grid_of(network: str, *, objective: str = "task", teacher: str | None = None
     return SimpleNamespace(datasets=datasets, evaluations={"one": evaluation}, **empty)
 
 
-def test_networks_of_a_grid_are_looked_at_in_another_process():
+def test_networks_of_a_grid_are_looked_at_in_another_process(other_processes):
     check_networks(grid_of("convnet-w128-d3-in"))
     with pytest.raises(ElfError, match="alexnet cannot process images of side 32") as caught:
         check_networks(grid_of("torchvision:alexnet"))

@@ -8,6 +8,10 @@ comes to mean something else for. Where nobody can say what a name stands for, a
   a definition that calls, while it is imported, what is not known to leave no trace.
 - A module that is used as a value, or whose names are bound more than once, counts as a whole.
 - Code that is found by other ways than names, or imported by ``*``, is refused.
+
+Not seen is what objects of the project do by operators, properties, formatting or ``__set_name__`` while a module is
+imported that is used for something else; what is told in docstrings; and files that are no Python, which the rules name
+as inputs.
 """
 
 import hashlib

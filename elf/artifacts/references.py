@@ -14,8 +14,15 @@ from elf.artifacts.definitions import FUNCTIONS, IMPORTS, WHOLE, Modules, Target
 from elf.errors import ElfError
 
 HARMLESS = (
-    *("collections.", "contextlib.contextmanager", "dataclasses.", "enum.", "fractions.", "functools.", "itertools."),
-    *("logging.getLogger", "math.", "operator.", "pathlib.", "pyarrow.", "pydantic.", "re.compile", "types."),
+    *("collections.", "contextlib.contextmanager", "dataclasses.", "enum.", "fractions."),
+    *(f"functools.{name}" for name in ("cache", "cached_property", "lru_cache", "partial", "singledispatch", "wraps")),
+    *(
+        f"itertools.{name}"
+        for name in ("chain", "combinations", "count", "pairwise", "product", "repeat", "zip_longest")
+    ),
+    *("operator.attrgetter", "operator.itemgetter"),
+    *("logging.getLogger", "math.", "pathlib.", "pydantic.", "re.compile", "types."),
+    *(f"pyarrow.{name}" for name in ("bool_", "field", "float32", "float64", "int64", "list_", "schema", "string")),
     *(
         "torch.autograd.function.once_differentiable",
         "torch.device",
@@ -77,15 +84,25 @@ HARMLESS_METHODS = {
 BASES = ("abc.", "ast.", "enum.", "logging.", "pickle.", "pydantic.", "torch.", "typing.", "yaml.")
 """Libraries whose base classes do nothing to others when a class is derived from them."""
 
-RUN_BY_CONSTRUCTION = {"__init__", "__new__", "__post_init__", "__setattr__", "model_post_init"}
+RUN_BY_CONSTRUCTION = {"__init__", "__new__", "__post_init__", "__set_name__", "__setattr__", "model_post_init"}
 RUN_BY_DERIVATION = {"__init_subclass__", "__set_name__", "__class_getitem__"}
 
-LOOKS_UP = ("gc.", "importlib.import_module", "importlib.util.", "pkgutil.", "runpy.", "sys.modules")
-LOOKS_UP_BUILTINS = {"__import__", "eval", "exec"}
+LOOKS_UP = (
+    *("builtins.", "gc.", "pkgutil.", "pydoc.", "runpy.", "sys.modules", "pydantic.ImportString"),
+    *("importlib.__import__", "importlib.import_module", "importlib.metadata.EntryPoint", "importlib.reload"),
+    *("importlib.util.", "inspect.getmodule", "sys._getframe"),
+)
+LOOKS_UP_AS_VALUES = ("builtins", "importlib", "sys")
+"""Modules of which an attribute may be such a function: they may not be handed on as values."""
+LOOKS_UP_BUILTINS = {"__builtins__", "__import__", "eval", "exec"}
 LOOKS_UP_ATTRIBUTES = {"__subclasses__", "__globals__", "__builtins__"}
 """What finds code by other ways than names, so that nobody can say what is found."""
 
 OF_THE_MODULE = {"__name__", "__file__", "__package__", "__spec__", "__path__"}
+
+
+UNKNOWN = ast.Name("⟦anything⟧", ast.Load())
+"""Called, so to say, where code may run that no call shows."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +249,13 @@ class _Resolver(ast.NodeTransformer):
         shown = [] if node.format_spec is None else [self.visit(node.format_spec)]
         return ast.Tuple([self.visit(node.value), ast.Constant(node.conversion), *shown], ast.Load())
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        # A type is written as a string where it is defined further down.
+        generic = dotted(self.modules, self.module, node.value)
+        if generic.startswith("typing.") and generic != "typing.Literal":
+            self._in_strings(node.slice)
+        return self.generic_visit(node)
+
     def visit_arg(self, node: ast.arg) -> ast.arg:
         self._in_strings(node.annotation)
         return self.generic_visit(node)
@@ -258,9 +282,9 @@ class _Resolver(ast.NodeTransformer):
         left, reached = list(attributes), targets
         while len(reached) == 1 and reached[0].is_module and left:
             reached = self.modules.attribute(reached[0].module, left.pop(0))
-        for target in reached:
-            if target.is_outside and _is_one_of(".".join([target.name, *left]), LOOKS_UP):
-                self._refuse(".".join([target.name, *left]))
+        for written in (".".join([target.name, *left]) for target in reached if target.is_outside):
+            if _is_one_of(written, LOOKS_UP) or written in LOOKS_UP_AS_VALUES:
+                self._refuse(written)
         if base.id in self.inside:
             self.also[base.id] = targets
             return _with_attributes(base, attributes, ctx)
@@ -300,7 +324,7 @@ def _called(modules: Modules, module: str, node: ast.AST) -> Iterator[ast.expr]:
         if node.keywords:
             yield from (keyword.value for keyword in node.keywords if keyword.arg == "metaclass")
         # A base class that acts on those derived from it is called, so to say.
-        yield from (base for base in node.bases if not _may_derive(modules, module, base))
+        yield from (UNKNOWN for base in node.bases if not _may_derive(modules, module, base))
     if isinstance(node, ast.Call):
         yield node.func
         # Functions that functions are given to may call them.
@@ -310,18 +334,19 @@ def _called(modules: Modules, module: str, node: ast.AST) -> Iterator[ast.expr]:
     else:
         inner = ast.iter_child_nodes(node)
     if isinstance(node, ast.ClassDef):
-        # A statement such as a loop may do anything.
-        plain = (*FUNCTIONS, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Pass)
-        yield from (ast.Name("⟦a statement⟧", ast.Load()) for s in node.body if not isinstance(s, plain))
+        # A statement such as a loop may do anything, and so may one that sets what is not the class's own.
+        own = {bound for s in node.body for bound in _bound_at(s)}
+        yield from (UNKNOWN for s in node.body if not _only_binds(s, own))
     for child in inner:
         yield from _called(modules, module, child)
 
 
 def _is_harmless(modules: Modules, module: str, called: ast.expr) -> bool:
     if isinstance(called, ast.Call):
-        return _is_harmless(modules, module, called.func)
+        calls = [called.func, *(called.args[:1] if dotted(modules, module, called.func) == "functools.partial" else [])]
+        return all(_is_harmless(modules, module, one) for one in calls)
     if isinstance(called, ast.Lambda):
-        return True
+        return all(_is_harmless(modules, module, inner) for inner in _called(modules, module, called.body))
     if outside := dotted(modules, module, called):
         return _is_one_of(outside, HARMLESS)
     targets = _targets(modules, module, called)
@@ -329,7 +354,41 @@ def _is_harmless(modules: Modules, module: str, called: ast.expr) -> bool:
         return all(_is_plain_data(modules, target) for target in targets)
     if isinstance(called, ast.Name):
         return called.id in HARMLESS_BUILTINS
-    return isinstance(called, ast.Attribute) and called.attr in HARMLESS_METHODS
+    if not isinstance(called, ast.Attribute) or called.attr not in HARMLESS_METHODS:
+        return False
+    return _is_of_python(modules, module, called.value)
+
+
+def _is_of_python(modules: Modules, module: str, value: ast.expr) -> bool:
+    """Whether a value is no object of the project's, whose methods may have any name."""
+    if isinstance(value, ast.Call):
+        return not any(not target.is_outside for target in _targets(modules, module, value.func))
+    for target in _targets(modules, module, value):
+        node = None if target.is_outside else modules.module(target.module).definitions.get(target.name)
+        known = isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        if not target.is_outside and not (known and _is_of_python(modules, target.module, node.value)):
+            return False
+    return True
+
+
+def _only_binds(statement: ast.stmt, own: set[str]) -> bool:
+    """Whether a statement of a class only binds names of the class, or changes what it has bound."""
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        nodes = (node for target in targets for node in ast.walk(target))
+        set_ = [
+            node.value
+            for node in nodes
+            if isinstance(getattr(node, "ctx", None), ast.Store) and isinstance(node, ast.Attribute | ast.Subscript)
+        ]
+        return all(isinstance(value, ast.Name) and value.id in own for value in set_)
+    return isinstance(statement, (*FUNCTIONS, ast.ClassDef, ast.Pass))
+
+
+def _bound_at(statement: ast.stmt) -> set[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _is_plain_data(modules: Modules, target: Target) -> bool:

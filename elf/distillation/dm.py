@@ -1,6 +1,11 @@
 """Distribution matching (DM): synthetic images whose mean embedding is that of the real images of the class.
 
 Zhao & Bilen, "Dataset Condensation with Distribution Matching", as in the official code.
+
+At the scale ``laptop`` (CIFAR-10, 10 images per class): 6.8 percentage points above random real images, mean of six
+networks, after five minutes of one core (2,001 updates).
+Measured at commit f2f84b3 by ``snakemake --profile profiles/local table01 --config scale=laptop``; the rows are in
+``docs/results/laptop``.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -130,13 +135,13 @@ def matching_loss(
     def means(pairs: Sequence[tuple[Tensor, Draw]], portion: int) -> Tensor:
         """Return the mean embedding of each class."""
         augmented = torch.cat([augmentation.apply(batch, draw, align_corners=align_corners) for batch, draw in pairs])
-        embeddings = torch.cat([network.front(part) for part in augmented.split(portion)]).flatten(1)
+        embeddings = torch.cat([network.front(part) for part in augmented.split(portion)]).flatten(1)  # (n, features)
         return torch.stack([part.mean(0) for part in embeddings.split([len(batch) for batch, _ in pairs])])
 
     portion = ALL if _mixes_images(network.front) else devices.images_per_forward(next(network.parameters()).device)
     with torch.no_grad():
         target = torch.cat([means(group, portion) for group in _groups(zip(real, draws, strict=True), portion)])
-    matched = means(list(zip(synthetic, draws, strict=True)), ALL)
+    matched = means(list(zip(synthetic, draws, strict=True)), ALL)  # (classes, features), as the target
     return (target - matched).square().sum()
 
 

@@ -1,6 +1,11 @@
 """Gradient matching with siamese augmentation (DSA): synthetic images that pull a network where real ones do.
 
 Zhao & Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", as in the official code.
+
+At the scale ``laptop`` (CIFAR-10, 10 images per class): 5.2 percentage points above random real images, mean of six
+networks, after six minutes of one core (800 matching steps).
+Measured at commit f2f84b3 by ``snakemake --profile profiles/local table01 --config scale=laptop``; the rows are in
+``docs/results/laptop``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -207,11 +212,12 @@ def matching_loss(
     compare = compare or partial(class_loss, network, distance)
     losses, pixel_gradients = [], []
     for label, (own_real, own_synthetic, draw) in enumerate(zip(real, synthetic, draws, strict=True)):
-        pixels = own_synthetic.detach().requires_grad_()
+        pixels = own_synthetic.detach().requires_grad_()  # (ipc, 3, side, side)
         shown_real, shown = (
             augmentation.apply(batch, draw, align_corners=align_corners) for batch in (own_real, pixels)
         )
         labels = torch.full((max(len(own_real), len(pixels)),), label, device=pixels.device)
+        # (), (ipc, 3, side, side)
         loss, of_shown = compare(shown_real, labels[: len(own_real)], shown.detach(), labels[: len(pixels)])
         pixel_gradients += torch.autograd.grad(shown, pixels, of_shown)
         losses.append(loss)
@@ -261,8 +267,8 @@ def matching_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor], dista
 
 
 def _row_distances(one: Tensor, other: Tensor) -> Tensor:
-    one, other = one.flatten(1), other.flatten(1)
-    norms = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(other, dim=1)
+    one, other = one.flatten(1), other.flatten(1)  # (outputs, inputs * kernel)
+    norms = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(other, dim=1)  # (outputs,)
     return 1 - (one * other).sum(1) / (norms + 1e-6)
 
 

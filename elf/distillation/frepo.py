@@ -1,6 +1,11 @@
 """FrePo: synthetic images and labels from which ridge regression on network features predicts the real labels.
 
 Zhou, Nezhadarya & Ba, "Dataset Distillation using Neural Feature Regression", as in the official code.
+
+At the scale ``laptop`` (CIFAR-10, 10 images per class): 7.8 percentage points above random real images, mean of three
+networks in FrePo's own protocol, after nine minutes of one core (4,000 updates).
+Measured at commit f2f84b3 by ``snakemake --profile profiles/local table01 --config scale=laptop``; the rows are in
+``docs/results/laptop``.
 """
 
 import math
@@ -75,8 +80,8 @@ def distill(
     device, side = dataset.images.device, dataset.images.shape[-1]
     start = real_initialisation(dataset, ipc, generator(seed, "distillation", "initial images"))
     learned = {
-        "images": start.images.clone().requires_grad_(),
-        "labels": initial_labels(start.labels, dataset.classes).requires_grad_(),
+        "images": start.images.clone().requires_grad_(),  # (n, 3, side, side)
+        "labels": initial_labels(start.labels, dataset.classes).requires_grad_(),  # (n, classes)
     }
     names = ("networks", "choice of the network", "batches", "online batches")
     streams = {name: generator(seed, "distillation", name) for name in names}
@@ -94,7 +99,7 @@ def distill(
 
     def update(index: int) -> dict[str, Tensor]:
         online = pool[int(torch.randint(len(pool), (), generator=streams["choice of the network"]))]
-        batch = _choose(len(real_labels), int(settings["batch_real"]), streams["batches"])
+        batch = _choose(len(real_labels), int(settings["batch_real"]), streams["batches"])  # (b,)
         loss = meta_loss(
             online.network.front,
             learned["images"],

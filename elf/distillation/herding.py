@@ -1,4 +1,10 @@
-"""Herding: real images whose mean follows the mean of their class, the more the better."""
+"""Herding: real images whose mean follows the mean of their class, the more the better.
+
+At the scale ``laptop`` (CIFAR-10, 10 images per class): 3.2 percentage points above random real images, mean of six
+networks, one of which loses.
+Measured at commit f2f84b3 by ``snakemake --profile profiles/local table01 --config scale=laptop``; the rows are in
+``docs/results/laptop``.
+"""
 
 from collections.abc import Mapping
 

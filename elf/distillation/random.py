@@ -1,4 +1,10 @@
-"""Random real images: the control that every distillation method has to beat."""
+"""Random real images: the control that every distillation method has to beat.
+
+At the scale ``laptop`` (CIFAR-10, 10 images per class): 21.0 % (VGG11-IN) to 28.8 % (ConvNet-BN) of the test images, on
+six networks; other methods say how far they are above that.
+Measured at commit f2f84b3 by ``snakemake --profile profiles/local table01 --config scale=laptop``; the rows are in
+``docs/results/laptop``.
+"""
 
 from collections.abc import Callable, Mapping
 

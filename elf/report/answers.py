@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from elf.errors import ElfError
 from elf.report import text
-from elf.results.columns import Cell, baseline_of
+from elf.results.columns import KEY_COLUMNS, Cell, baseline_of
 from elf.results.labels import method_label, network_label, objective_label
 from elf.results.statistics import Difference, paired_difference
 from elf.verdicts.comparison import OF_OTHERS, RULE, Comparison
@@ -154,7 +154,8 @@ def _cells(measured: Measured) -> list[Cell]:
 
 
 def _same(cell: Cell, other: Measured) -> Cell | None:
-    return next((found for found in _cells(other) if found.anchor == cell.anchor), None)
+    same = [column for column in KEY_COLUMNS if column != "batch_norm_splits"]
+    return next((found for found in _cells(other) if all(found[name] == cell[name] for name in same)), None)
 
 
 def _named(cell: Cell) -> tuple[str, str]:

@@ -10,13 +10,13 @@ from elf.report.comparisons import comparison_row
 from elf.report.content import Origin, Report
 from elf.results.columns import KEY_COLUMNS, Cell
 from elf.results.labels import (
-    SETTING_LABELS,
     dataset_label,
     method_label,
     network_label,
     objective_label,
     value_label,
 )
+from elf.specs.columns import BY_NAME
 from elf.specs.kinds import EXPERTS
 
 LISTED = ("labels", "dataset_id", "synthetic_set_id", "features_id", "teacher_id", "code_id", "device")
@@ -70,7 +70,7 @@ def cell_view(cell: Cell, origin: Origin) -> dict:
         "anchor": cell.anchor,
         "title": title(cell),
         "settings": {
-            SETTING_LABELS.get(column, column.replace("_", " ")): value_label(column, cell[column])
+            BY_NAME[column].printed: value_label(column, cell[column])
             for column in KEY_COLUMNS
             if cell[column] is not None
         },

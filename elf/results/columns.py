@@ -1,4 +1,4 @@
-"""The columns of the results, and how a cell selects its rows by them."""
+"""The results' schema, and how a cell selects its rows by their columns; the table itself is `elf.specs.columns`."""
 
 import hashlib
 import json
@@ -8,60 +8,34 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
+import pyarrow
 
 from elf.errors import ElfError
 from elf.results.labels import dataset_label, describe
 from elf.results.statistics import Summary, summarise_seeds
+from elf.specs.column import ORIGIN, PAPER, PLACE, SET, SPENT, TRAINING, VARIANT
+from elf.specs.columns import COLUMNS
 from elf.specs.labels import UNCHANGED
 
-# A synthetic set: cells that agree on these are evaluations of the same images.
-SET_COLUMNS = ("paper_dataset", "dataset", "method", "distill_network", "ipc", "synthetic_variant")
-# How a network is trained on them.
-TRAINING_COLUMNS = (
-    "distance",
-    "lambda_front",
-    "lambda_rear",
-    "variant",
-    "temperature",
-    "kd_weight",
-    "teacher_network",
-    "teacher_epoch",
-    "lr",
-    "epochs",
-    "batch_size",
-    "precision",
-    "batch_norm_splits",
-    "training_variant",
-)
-KEY_COLUMNS = (*SET_COLUMNS, "paper_eval_network", "eval_network", "objective", *TRAINING_COLUMNS)
-# What the paper calls the other two networks of a cell: known to the cells alone, and none of them differs by it.
-PAPER_COLUMNS = ("paper_distill_network", "paper_teacher_network")
+TYPES = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+RESULTS = pyarrow.schema([(column.name, TYPES[column.stored]) for column in COLUMNS if column.stored])
+"""One row a seed of every evaluation, with every column needed to filter and join without parsing a name."""
 
-PROVENANCE_COLUMNS = (
-    "dataset_id",
-    "synthetic_set_id",
-    "teacher_id",
-    "features_id",
-    "code_id",
-    "device",
-    "train_seconds",
-    "peak_memory_bytes",
-)
-# What the paper calls a run is known to the cells alone, and the last few seldom differ; results need these
-# columns only if they tell runs apart by them.
-OPTIONAL_COLUMNS = (
-    "paper_dataset",
-    "paper_eval_network",
-    "synthetic_variant",
-    "variant",
-    "temperature",
-    "kd_weight",
-    "batch_size",
-    "precision",
-    "batch_norm_splits",
-    "training_variant",
-    "labels",
-)
+
+def _of(*roles: str) -> tuple[str, ...]:
+    return tuple(column.name for role in roles for column in COLUMNS if column.role == role)
+
+
+# A synthetic set: cells that agree on these are evaluations of the same images.
+SET_COLUMNS = _of(SET, VARIANT)
+# How a network is trained on them.
+TRAINING_COLUMNS = _of(TRAINING)
+KEY_COLUMNS = _of(SET, VARIANT, PLACE, TRAINING)
+# What the paper calls the other two networks of a cell: known to the cells alone, and none of them differs by it.
+PAPER_COLUMNS = _of(PAPER)
+PROVENANCE_COLUMNS = _of(ORIGIN, SPENT)
+# Results need these columns only if they tell runs apart by them.
+OPTIONAL_COLUMNS = tuple(column.name for column in COLUMNS if column.is_optional)
 REQUIRED_COLUMNS = (
     *(column for column in KEY_COLUMNS if column not in OPTIONAL_COLUMNS),
     "seed",

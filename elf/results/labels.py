@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from elf.specs.columns import BY_NAME
 from elf.specs.labels import UNCHANGED
 from elf.specs.objective import printed_name
 from elf.specs.teacher import FULL_DATA
@@ -29,29 +30,6 @@ DATASET_LABELS = {
 FAMILY_LABELS = {"convnet": "ConvNet", "resnet18": "ResNet18", "vgg11": "VGG11", "frepoconv": "FrePo-Conv"}
 NORM_ORDER = ("in", "bn")
 DISTANCE_LABELS = {"ce": "CE", "mae": "MAE", "mse": "MSE", "cos": "Cos"}
-SETTING_LABELS = {
-    "distance": "distance",
-    "lambda_front": "λ front",
-    "lambda_rear": "λ rear",
-    "teacher_network": "teacher",
-    "teacher_epoch": "teacher epoch",
-    "lr": "lr",
-    "epochs": "epochs",
-    "batch_size": "batch",
-    "precision": "precision",
-    "batch_norm_splits": "batch norm pieces",
-    "training_variant": "training",
-    "variant": "definition",
-    "temperature": "temperature",
-    "kd_weight": "KD weight",
-    "ipc": "IPC",
-    "eval_network": "network",
-    "paper_eval_network": "paper's network",
-    "distill_network": "distilled with",
-    "paper_dataset": "dataset",
-    "dataset": "data",
-    "synthetic_variant": "variant",
-}
 
 
 def method_label(name: str) -> str:
@@ -106,6 +84,16 @@ VARIANT_LABELS = {
 }
 
 
+PRINTED = {
+    "method": method_label,
+    "dataset": dataset_label,
+    "network": lambda name: network_label(name, short=False),
+    "variant": lambda name: VARIANT_LABELS.get(name, name),
+    "distance": lambda name: DISTANCE_LABELS.get(name, name),
+}
+"""How names are printed, by what they are names of."""
+
+
 def group_label(column: str, value) -> str:
     """Return what tells one group of a table from others of its method: ``CIFAR-100``, ``IPC 10``, ``on VGG11-IN``."""
     if column == "paper_eval_network":
@@ -115,7 +103,7 @@ def group_label(column: str, value) -> str:
 
 def setting_label(column: str, value) -> str:
     """Return a setting and its value for print, such as ``λ front 0.5`` or ``teacher epoch 30``."""
-    return f"{SETTING_LABELS.get(column, column)} {value_label(column, value)}"
+    return f"{BY_NAME[column].printed} {value_label(column, value)}"
 
 
 def value_label(column: str, value) -> str:
@@ -124,15 +112,8 @@ def value_label(column: str, value) -> str:
         return "none"
     if isinstance(value, float):
         return f"{value:g}"
-    if column == "method":
-        return method_label(value)
-    if column in ("dataset", "paper_dataset"):
-        return dataset_label(value)
-    if column == "synthetic_variant":
-        return VARIANT_LABELS.get(value, value)
-    if column == "distance":
-        return DISTANCE_LABELS.get(value, value)
-    return network_label(value, short=False) if column.endswith("network") else value
+    names = BY_NAME[column].names
+    return PRINTED[names](value) if names else value
 
 
 def describe(key: dict) -> str:

@@ -10,16 +10,17 @@ import pyarrow.parquet
 from elf.artifacts.manifest import MANIFEST
 from elf.artifacts.tables import read_table
 from elf.errors import ElfError
-from elf.results.columns import KEY_COLUMNS, OPTIONAL_COLUMNS, PROVENANCE_COLUMNS, REQUIRED_COLUMNS
-from elf.results.schema import RESULTS
+from elf.results.columns import KEY_COLUMNS, OPTIONAL_COLUMNS, PROVENANCE_COLUMNS, REQUIRED_COLUMNS, RESULTS
+from elf.specs.column import PLACE, SET
+from elf.specs.columns import BY_NAME, COLUMNS
 
 log = logging.getLogger(__name__)
 
-ONE_PIECE = 1
-"""How batch normalisation sees a batch in results that do not say it."""
+BEFORE_THE_CHOICE = {column.name: column.earlier for column in COLUMNS if column.earlier is not None}
+"""What our results that do not say it were trained with: they are older than the choice."""
 
-BEFORE_THE_CHOICE = {"precision": "float32", "batch_norm_splits": ONE_PIECE}
-"""What results that do not say it were trained with: they are older than the choice."""
+UNSAID = {column.name: column.unsaid for column in COLUMNS if column.unsaid is not None}
+"""What other people's results that do not say it were trained with."""
 
 
 def read_results(path: Path) -> pd.DataFrame:
@@ -52,9 +53,9 @@ def read_results(path: Path) -> pd.DataFrame:
     missing = [column for column in needed if column not in frame.columns]
     if missing:
         raise ElfError(f"{path}: the column(s) {', '.join(missing)} are missing; needed are {', '.join(needed)}")
-    unsaid = dict.fromkeys(PROVENANCE_COLUMNS) | {"batch_norm_splits": ONE_PIECE}
+    unsaid = dict.fromkeys(PROVENANCE_COLUMNS) | UNSAID
     frame = frame.assign(**{column: value for column, value in unsaid.items() if column not in frame.columns})
-    return frame.fillna({"batch_norm_splits": ONE_PIECE})
+    return frame.fillna(UNSAID)
 
 
 def _has_manifest(path: Path) -> bool:
@@ -70,7 +71,7 @@ def scale_of(results: pd.DataFrame) -> str | None:
     return str(scales[0]) if len(scales) == 1 else None
 
 
-IDENTIFYING = ("dataset", "method", "distill_network", "ipc", "eval_network", "objective")
+IDENTIFYING = tuple(name for name in KEY_COLUMNS if BY_NAME[name].role in (SET, PLACE) and BY_NAME[name].stored)
 """What a row must share with a cell to be of the same place in a table, however it was trained."""
 
 
@@ -102,7 +103,7 @@ def cells_as_found(cells: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
         if rows.empty:
             alike = (cells[list(IDENTIFYING)].fillna("") == place[list(IDENTIFYING)].fillna("")).all(axis=1)
             found += [cell for _, cell in cells[alike].iterrows()]
-        taken = [column for column in own if column not in ("paper_dataset", "paper_eval_network")]
+        taken = [column for column in own if BY_NAME[column].stored]
         found += [pd.concat([place.drop(taken), row[taken]]) for _, row in rows.iterrows()]
     return pd.DataFrame(found).reset_index(drop=True)
 

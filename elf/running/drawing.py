@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from elf.results.columns import RESULTS
 from elf.results.reading import cells_as_found, mismatch, read_results, scale_of
-from elf.results.schema import RESULTS
 from elf.status.rows import rows_of
 from elf.study.cells import Cell
 from elf.study.plan import Plan, arguments_of_scale, load_plan

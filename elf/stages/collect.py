@@ -6,7 +6,7 @@ from elf.artifacts.code import collect_code
 from elf.artifacts.ledger import Ledger
 from elf.artifacts.manifest import describe
 from elf.artifacts.tables import write_table
-from elf.results.schema import RESULTS
+from elf.results.columns import RESULTS
 from elf.specs.shard import MEASURED
 from elf.status.rows import remove_seed_states, rows_of
 from elf.study.plan import arguments_of_scale, load_plan

@@ -3,6 +3,17 @@
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
+from elf.specs.column import Column
+from elf.specs.columns import COLUMNS
+
+WHAT = ("method", "eval_network", "objective", "dataset", "ipc")
+HOW = ("distance", "teacher_epoch", "lambda_front", "lambda_rear", "distill_network", "teacher_network")
+RATHER = (*WHAT, *HOW, "synthetic_variant", "training_variant", "variant", "lr")
+"""The columns whose words names are made of before all others."""
+
+ALSO = {"task": "baseline"}
+"""Words that are known by another one, too."""
+
 
 def words_of(columns: Mapping) -> dict[str, tuple[str, ...]]:
     """Return the words of a cell by kind; the first of a kind is the one that names are made of.
@@ -13,39 +24,17 @@ def words_of(columns: Mapping) -> dict[str, tuple[str, ...]]:
         As `elf.study.cells.Cell.columns`: of method, networks, data, objective and its settings. Networks and
         datasets are known by the paper's name and by that of the scale.
     """
-    objective, teachers = columns["objective"], _both(columns, "teacher_network")
-    images = _both(columns, "distill_network")
-    words = {
-        "method": [columns["method"]],
-        "network": _both(columns, "eval_network"),
-        "objective": [objective, "baseline"] if objective == "task" else [objective],
-        "data": _both(columns, "dataset"),
-        "images per class": _numbered(columns, "ipc", "ipc"),
-        "distance": [columns["distance"]],
-        "teacher's epoch": _numbered(columns, "teacher_epoch", "epoch"),
-        "front weight": _numbered(columns, "lambda_front", "front"),
-        "rear weight": _numbered(columns, "lambda_rear", "rear"),
-        "images": [*(f"from-{name}" for name in images), *images],
-        "teacher": [f"teacher-{name}" for name in teachers],
-        "variant": [columns["synthetic_variant"]],
-        "training": [columns["training_variant"]],
-        "definition": [columns["variant"] and f"{columns['variant']}-loss"],
-        "rate": _numbered(columns, "lr", "lr"),
-        "temperature": _numbered(columns, "temperature", "temperature"),
-        "weight": _numbered(columns, "kd_weight", "weight"),
-        "place": ["aligned"] if columns["aligned"] else [],
-    }
-    kept = {kind: tuple(dict.fromkeys(word.lower() for word in own if word)) for kind, own in words.items()}
+    kept = {}
+    for column in sorted((column for column in COLUMNS if column.words), key=_rank):
+        values = [columns[name] for name in (f"paper_{column.name}", column.name) if name in columns]
+        given = [value for value in values if value is not None and value is not False]
+        words = [form.format(value) for form in column.words.split() for value in given]
+        kept[column.printed] = tuple(dict.fromkeys(word.lower() for word in (*words, *map(ALSO.get, words)) if word))
     return {kind: own for kind, own in kept.items() if own}
 
 
-def _both(columns: Mapping, column: str) -> list[str]:
-    return [name for name in (columns[f"paper_{column}"], columns[column]) if name]
-
-
-def _numbered(columns: Mapping, column: str, name: str) -> list[str]:
-    value = columns[column]
-    return [] if value is None else [f"{name}{value:g}"]
+def _rank(column: Column) -> int:
+    return RATHER.index(column.name) if column.name in RATHER else len(RATHER)
 
 
 class Names:

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from elf.specs.column import TRAINING
+from elf.specs.columns import COLUMNS
 from elf.specs.kinds import EXPERTS, KINDS
 from elf.status.text import wrapped
 
@@ -16,15 +18,6 @@ CAUSE_TEXTS = {
     "follows": "waits for what is made again",
 }
 MARKS = {"scale": "*", "experiment": "+", None: " "}
-SHOWN_COLUMNS = {
-    "data": ("paper_dataset", "dataset"),
-    "images": ("method", "synthetic_variant", "ipc"),
-    "distilled with": ("paper_distill_network", "distill_network"),
-    "evaluated": ("paper_eval_network", "eval_network"),
-    "objective": ("objective", "distance", "lambda_front", "lambda_rear", "variant", "temperature", "kd_weight"),
-    "teacher": ("paper_teacher_network", "teacher_network", "teacher_epoch"),
-    "training": ("lr", "epochs", "batch_size", "batch_norm_splits", "training_variant", "seeds"),
-}
 
 
 def render(explanation: Mapping) -> str:
@@ -79,24 +72,19 @@ def mean_text(number: Mapping) -> str:
 
 
 def _columns(columns: Mapping) -> Iterator[str]:
-    names = {"lambda_front": "front weight", "lambda_rear": "rear weight", "variant": "definition", "lr": "rate"}
-    names |= {"kd_weight": "weight", "ipc": "images per class", "teacher_epoch": "epoch", "batch_size": "batch"}
-    plain = ("method", "objective", "synthetic_variant", "dataset")
-    for label, keys in SHOWN_COLUMNS.items():
-        values = []
-        for key in (key for key in keys if columns[key] is not None):
-            value = columns[key]
-            text = f"{value:g}" if isinstance(value, float) else str(value)
-            if key.startswith("paper_"):
-                # Only where the scale has another one in its place.
-                other = columns[key.removeprefix("paper_")]
-                values += [] if value == other else [f"in place of {text}"]
-            elif key in plain or key.endswith("network"):
-                values.insert(0, text)
-            else:
-                values.append(f"{names.get(key, key)} {text}")
-        if values:
-            yield f"  {label:<15} {', '.join(values)}"
+    sections: dict[str, list[str]] = {}
+    for column in (column for column in COLUMNS if column.section and columns[column.name] is not None):
+        value, values = columns[column.name], sections.setdefault(column.section, [])
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        if column.name.startswith("paper_"):
+            # Only where the scale has another one in its place.
+            other = columns[column.name.removeprefix("paper_")]
+            values += [] if value == other else [f"in place of {text}"]
+        elif column.names == "network" or (column.stored is str and column.role != TRAINING):
+            values.insert(0, text)
+        else:
+            values.append(f"{column.printed} {text}")
+    yield from (f"  {section:<15} {', '.join(values)}" for section, values in sections.items() if values)
 
 
 def _files(files: Iterable[Mapping]) -> Iterator[str]:

@@ -10,11 +10,12 @@ from elf.artifacts.lineage import THERE, Manifests
 from elf.artifacts.manifest import Manifest, read_manifest
 from elf.artifacts.tables import read_table
 from elf.errors import ElfError
-from elf.results.schema import RESULTS
+from elf.results.columns import RESULTS
+from elf.specs.column import Images, Run
+from elf.specs.columns import of_checkpoint, of_row
 from elf.specs.evaluation import EvaluationSpec
-from elf.specs.labels import kind_of_recipe
 from elf.specs.shard import SHARD
-from elf.specs.teacher import FULL_DATA, TeacherSpec
+from elf.specs.teacher import TeacherSpec
 from elf.study.grid import Grid
 from elf.study.plan import Plan
 
@@ -60,37 +61,9 @@ def collect(
                     f"{folder / path}: was trained on another state of {spec.dataset}/{spec.synthetic_set}; "
                     "delete it and start again"
                 )
-            yield _columns(scale, spec, source["spec"], sources[spec.dataset]) | row | {"shard": path}
-
-
-def _columns(scale: str, spec: EvaluationSpec, synthetic: dict, source: str) -> dict:
-    return {
-        "scale": scale,
-        "dataset": spec.dataset,
-        "data_source": source,
-        "method": synthetic["method"],
-        "synthetic_variant": synthetic["variant"],
-        "distill_network": synthetic["network"],
-        "ipc": synthetic["ipc"],
-        "distill_seed": synthetic["seed"],
-        "eval_network": spec.network,
-        "objective": spec.objective.label,
-        "distance": spec.objective.column("distance"),
-        "lambda_front": spec.objective.column("lambda_front"),
-        "lambda_rear": spec.objective.column("lambda_rear"),
-        "variant": spec.objective.column("variant"),
-        "temperature": spec.objective.column("temperature"),
-        "kd_weight": spec.objective.column("kd_weight"),
-        "teacher_network": spec.teacher_network,
-        "teacher_epoch": spec.teacher_epoch,
-        "lr": spec.recipe.lr,
-        "epochs": spec.recipe.epochs,
-        "batch_size": spec.recipe.batch_size,
-        "precision": spec.recipe.precision,
-        "batch_norm_splits": spec.recipe.splits,
-        "training_variant": spec.training_variant,
-        "labels": synthetic.get("labels") or kind_of_recipe(synthetic.get("module"), synthetic.get("recipe")),
-    }
+            images = Images.recorded(source["spec"])
+            run = Run(evaluation=spec, images=images, scale=scale, source=sources[spec.dataset], shard=path)
+            yield of_row(run) | row
 
 
 def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], datasets: dict[str, Manifest]):
@@ -119,30 +92,8 @@ def full_data_rows(scale: str, folder: Path, trainings: dict[str, TeacherSpec], 
             raise ElfError(
                 f"{folder / path}: was trained on another state of {spec.dataset}; delete it and start again"
             )
-        measured = manifest["measured"]
-        yield {column: None for column in RESULTS.names} | {
-            "scale": scale,
-            "dataset": spec.dataset,
-            "data_source": dataset["spec"]["source"],
-            "method": FULL_DATA,
-            "eval_network": spec.network,
-            "objective": "task",
-            "lr": spec.recipe.lr,
-            "epochs": spec.recipe.epochs,
-            "batch_size": spec.recipe.batch_size,
-            "precision": spec.recipe.precision,
-            "batch_norm_splits": spec.recipe.splits,
-            "labels": "hard",
-            "seed": spec.seed,
-            "accuracy": manifest["spec"]["test_accuracy"],
-            "train_seconds": measured["wall_seconds"],
-            "peak_memory_bytes": measured["peak_memory_bytes"],
-            "dataset_id": dataset["id"],
-            "teacher_id": manifest["id"],
-            "device": measured["device"],
-            "code_id": manifest["code_id"],
-            "shard": path,
-        }
+        run = Run.on_all_images(spec, scale=scale, source=dataset["spec"]["source"], shard=path)
+        yield of_row(run) | of_checkpoint(manifest)
 
 
 def _those_there(grid: Grid, folder: Path) -> Grid:

@@ -7,11 +7,13 @@ from itertools import product
 from pydantic import ValidationError
 
 from elf.errors import ElfError
+from elf.specs.column import Run
+from elf.specs.columns import of_cell
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.expert import ExpertRecipe
 from elf.specs.network import NetworkName, feature_shape, matching_teacher, may_have_batch_norm, parse
 from elf.specs.synthetic import SyntheticSpec
-from elf.specs.teacher import FULL_DATA, TeacherSpec
+from elf.specs.teacher import TeacherSpec
 from elf.specs.training import FrepoRecipe, TrainingRecipe
 from elf.study.config import TRAINING_RECIPES, Block, Settings
 
@@ -48,36 +50,16 @@ class Cell:
     @property
     def columns(self) -> dict:
         """What identifies the cell in results, and how the paper labels it."""
-        evaluation, objective = self.evaluation, self.evaluation.objective
-        return {
-            "paper_dataset": self.paper_dataset,
-            "paper_distill_network": self.paper_distill_network,
-            "paper_eval_network": self.paper_eval_network,
-            "paper_teacher_network": self.paper_teacher_network,
-            "aligned": self.aligned,
-            "synthetic_variant": self.synthetic.variant,
-            "dataset": evaluation.dataset,
-            "method": self.synthetic.method,
-            "distill_network": self.synthetic.network,
-            "ipc": self.synthetic.ipc,
-            "eval_network": evaluation.network,
-            "objective": objective.label,
-            "distance": objective.column("distance"),
-            "lambda_front": objective.column("lambda_front"),
-            "lambda_rear": objective.column("lambda_rear"),
-            "variant": objective.column("variant"),
-            "temperature": objective.column("temperature"),
-            "kd_weight": objective.column("kd_weight"),
-            "teacher_network": evaluation.teacher_network,
-            "teacher_epoch": evaluation.teacher_epoch,
-            "lr": evaluation.recipe.lr,
-            "epochs": evaluation.recipe.epochs,
-            "batch_size": evaluation.recipe.batch_size,
-            "precision": evaluation.recipe.precision,
-            "batch_norm_splits": evaluation.recipe.splits,
-            "training_variant": evaluation.training_variant,
-            "seeds": len(evaluation.seeds),
-        }
+        run = Run(
+            evaluation=self.evaluation,
+            images=self.synthetic,
+            paper_dataset=self.paper_dataset,
+            paper_distill_network=self.paper_distill_network,
+            paper_eval_network=self.paper_eval_network,
+            paper_teacher_network=self.paper_teacher_network,
+            aligned=self.aligned,
+        )
+        return of_cell(run)
 
 
 @dataclass(frozen=True)
@@ -106,23 +88,8 @@ class FullDataCell:
     @property
     def columns(self) -> dict:
         """What identifies the cell in results, and how the paper labels it."""
-        unused = ("paper_distill_network", "paper_teacher_network", "synthetic_variant", "distill_network", "ipc")
-        unused += ("distance", "lambda_front", "lambda_rear", "variant", "temperature", "kd_weight", "training_variant")
-        return dict.fromkeys((*unused, "teacher_network", "teacher_epoch")) | {
-            "paper_dataset": self.paper_dataset,
-            "paper_eval_network": self.paper_eval_network,
-            "aligned": False,
-            "dataset": self.teacher.dataset,
-            "method": FULL_DATA,
-            "eval_network": self.teacher.network,
-            "objective": "task",
-            "lr": self.teacher.recipe.lr,
-            "epochs": self.teacher.recipe.epochs,
-            "batch_size": self.teacher.recipe.batch_size,
-            "precision": self.teacher.recipe.precision,
-            "batch_norm_splits": self.teacher.recipe.splits,
-            "seeds": 1,
-        }
+        paper = {"paper_dataset": self.paper_dataset, "paper_eval_network": self.paper_eval_network}
+        return of_cell(Run.on_all_images(self.teacher, **paper))
 
 
 def cells_of(block: Block, settings: Settings) -> Iterator[Cell | FullDataCell]:

@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from elf.distillation.of_frepo.pool import AGE_STEP
 from elf.distillation.shared.synthetic import RealImages, indices_by_class
-from elf.distillation.trajectories import draw_steps
+from elf.distillation.shared.trajectories import draw_steps
 from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.specs.synthetic import SyntheticSpec
