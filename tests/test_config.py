@@ -117,7 +117,7 @@ MISTAKES = {
         DATASETS,
         "side: 32",
         "side: 32\n  sides: 1",
-        "digits.sides: unknown key; allowed: constants, image_column, label_column, location, normalisation, obtain, side",
+        "digits.sides: unknown key; allowed: constants, image_column, label_column, location, normalisation, obtain",
     ),
     "a dataset that is no mapping": (DATASETS, "places:", "pictures: 5\nplaces:", "pictures: found 5"),
     "side as text": (
