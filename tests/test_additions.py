@@ -11,12 +11,16 @@ from conftest import PROJECT
 from fabricated_runs import configuration, finish, plan_of, states
 
 from elf.artifacts import fingerprint as fingerprints
+from elf.artifacts.manifest import describe
+from elf.artifacts.tensors import write_tensors
 from elf.distillation.shared.synthetic import RealImages
 from elf.errors import ElfError
+from elf.importing.sets import import_set
 from elf.specs import plugins
 from elf.specs.kinds import COLLECTED, DRAWN, KINDS
 from elf.specs.method import METHODS
 from elf.specs.objective import OBJECTIVES, Objective
+from elf.stages.prepare_dataset import prepare_dataset
 from elf.status.jobs import jobs_of
 from elf.study.config_reading import plugins_folder
 
@@ -25,6 +29,9 @@ BLOCKS = {
     name: textwrap.dedent(text)
     for name, text in re.findall(r"^ *```\w+\n *# (\S+)\n((?:.*\n)*?) *```$", GUIDE, re.MULTILINE)
 }
+
+SHARED = ("config/datasets.yaml",)
+"""Files that an addition adds to."""
 
 
 class Study:
@@ -38,7 +45,7 @@ class Study:
         inside = {"package": "elf", "user": "mine"}[self.place]
         file = self.folder / (name if name.startswith("config/") else f"{inside}/{name}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text((file.read_text() if name in SHARED else "") + text)
         if self.place == "user" and not name.startswith("config/"):
             self.edit("config.yaml", "scale: smoke\n", "scale: smoke\nplugins: mine\n")
 
@@ -118,6 +125,45 @@ def test_a_method_that_iterates(study):
         "synthetic/digits/averages-ipc10-seed0/contact_sheet.png",
         "synthetic/digits/averages-ipc10-seed0/images.safetensors",
     ]
+
+
+BLOCK = """\
+  birds:
+    dataset: birds
+    ipc: [10]
+    method: [random]
+    distill_network: [convnet-w128-d3-in]
+    eval_network: [resnet18-in]
+    objective: [{name: task}]
+"""
+
+
+@pytest.mark.parametrize("study", ["user"], indirect=True)
+def test_a_data_set_with_constants_of_its_own(study):
+    before = plan_of(study.folder)
+    study.add("config/datasets.yaml")
+    study.edit("experiments/table05.yaml", "blocks:\n", f"blocks:\n{BLOCK}")
+    assert added(study, before, "table05") == [
+        "datasets/birds/images.safetensors",
+        "evaluations/birds/random-ipc10-seed0/resnet18-w1-in/task-lr0.01/seeds0-1.parquet",
+        "synthetic/birds/random-ipc10-seed0/contact_sheet.png",
+        "synthetic/birds/random-ipc10-seed0/images.safetensors",
+    ]
+    spec = plan_of(study.folder).grid.datasets["datasets/birds"]
+    assert (spec.normalisation, spec.mean, spec.std) == ("own", (0.48, 0.50, 0.42), (0.24, 0.23, 0.26))
+    _, preprocessing = prepare_dataset(spec.model_copy(update={"source": "digits", "location": None}), study.folder)
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
+    expected = [(0 - 0.48) / 0.24, (0.2 - 0.5) / 0.23, (1 - 0.42) / 0.26]
+    torch.testing.assert_close(preprocessing.transform(pixels).flatten(), torch.tensor(expected))
+
+
+def test_constants_that_only_a_data_set_has_are_not_guessed(tmp_path):
+    file = tmp_path / "birds.safetensors"
+    said = {"space": "normalised", "constants": "own", "dataset": "birds", "labels": "hard"}
+    manifest = describe("exported set", said, inputs={}, code="{}", measured={"device": "cpu"})
+    write_tensors(file, {"images": torch.zeros(2, 3, 8, 8), "labels": torch.tensor([0, 1])}, manifest)
+    with pytest.raises(ElfError, match="constants that only its data set birds has"):
+        import_set([file])
 
 
 @pytest.mark.parametrize("study", ["user"], indirect=True)

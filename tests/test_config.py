@@ -117,7 +117,7 @@ MISTAKES = {
         DATASETS,
         "side: 32",
         "side: 32\n  sides: 1",
-        "digits.sides: unknown key; allowed: image_column, label_column, location, normalisation, obtain, side, source",
+        "digits.sides: unknown key; allowed: constants, image_column, label_column, location, normalisation, obtain",
     ),
     "a dataset that is no mapping": (DATASETS, "places:", "pictures: 5\nplaces:", "pictures: found 5"),
     "side as text": (
@@ -125,6 +125,30 @@ MISTAKES = {
         "side: 32",
         "side: large",
         "digits.side: found 'large': Input should be a valid integer",
+    ),
+    "normalised twice": (
+        DATASETS,
+        "  normalisation: digits\n",
+        "  normalisation: digits\n  constants: {mean: [0, 0, 0], std: [1, 1, 1]}\n",
+        "digits.constants: stand in place of a normalisation",
+    ),
+    "normalised by nothing": (
+        DATASETS,
+        "  normalisation: digits\n",
+        "",
+        "digits.normalisation: this key is missing, and there are no constants in its place",
+    ),
+    "two channels": (
+        DATASETS,
+        "normalisation: digits\n",
+        "constants: {mean: [0, 0], std: [1, 1, 1]}\n",
+        "digits.constants.mean: found [0, 0]: List should have at least 3 items",
+    ),
+    "no spread": (
+        DATASETS,
+        "normalisation: digits\n",
+        "constants: {mean: [0, 0, 0], std: [1, 0, 1]}\n",
+        "digits.constants.std.1: found 0: Input should be greater than 0",
     ),
     "unknown normalisation": (
         DATASETS,

@@ -21,6 +21,7 @@ from elf.importing.layout import channels_first, is_grey
 from elf.importing.names import refuse_grey_in_colour, result_name, said_by_name
 from elf.importing.reading import file_digest, read
 from elf.importing.spaces import Space, understand_space
+from elf.specs.dataset import OWN
 from elf.specs.labels import EARLIER, kind_of_recipe
 
 OWN_KINDS = ("imported set", "exported set", "synthetic set")
@@ -190,6 +191,11 @@ def _own(path: Path, known: Known) -> tuple[Found, Space | None, Known] | None:
     spec, space = manifest["spec"], None
     if "space" in spec:
         constants = spec["constants"]
+        if constants == OWN:
+            raise ElfError(
+                f"{path}: is normalised with constants that only its data set {spec['dataset']} has; nothing here "
+                "tells them, so use the synthetic set itself"
+            )
         finding = spec["space"] + (f" with the constants {constants}" if constants else "")
         space = Space(spec["space"], constants, Conclusion("pixel space", finding, "its manifest says so"))
     if known.labels is None:

@@ -16,7 +16,6 @@ from elf.specs.network import parse
 from elf.specs.objective import OBJECTIVES
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
-from elf.specs.training import FrepoRecipe
 
 IMAGES = "images.safetensors"
 """File of a dataset or synthetic set, in a folder of its own."""
@@ -191,7 +190,8 @@ def _trained(spec: EvaluationSpec) -> list[str]:
 
 
 def _other_protocol(spec: EvaluationSpec) -> tuple[str, ...]:
-    return READ_BY_PEOPLE if isinstance(spec.recipe, FrepoRecipe) else (*READ_BY_PEOPLE, "elf.training.frepo:train")
+    own = OBJECTIVES.read(spec.objective.name).RECIPE == "frepo-evaluation"
+    return READ_BY_PEOPLE if own else (*READ_BY_PEOPLE, "elf.training.frepo:train")
 
 
 EVALUATIONS = Kind(

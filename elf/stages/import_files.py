@@ -19,6 +19,7 @@ from elf.importing.recipes import check_free, check_name, write_recipe
 from elf.importing.sets import Known, import_set
 from elf.importing.spaces import CHOICES
 from elf.running.inputs import read_preprocessing
+from elf.specs.dataset import OWN
 from elf.specs.network import parse
 from elf.study.config_reading import read_yaml
 
@@ -96,7 +97,8 @@ def _known(arguments: argparse.Namespace) -> tuple[Known, Manifest | None]:
         spec = manifest["spec"]
         told["classes"] = _agreed(arguments.classes, len(spec["class_names"]), spec["name"])
         whitening = preprocessing if isinstance(preprocessing, ZCA) else None
-        facts = {"side": spec["side"], "normalisation": spec["normalisation"], "class_names": spec["class_names"]}
+        named = None if spec["normalisation"] == OWN else spec["normalisation"]
+        facts = {"side": spec["side"], "normalisation": named, "class_names": spec["class_names"]}
         return Known(dataset=spec["name"], whitening=whitening, **facts, **told), manifest
     datasets = read_yaml(arguments.config / "datasets.yaml")
     base = name.removesuffix("-zca").removesuffix("-frepo")

@@ -11,7 +11,7 @@ from elf.artifacts.tensors import write_tensors
 from elf.data.allocation import Allocate, beside, in_memory
 from elf.data.cards import data_card
 from elf.data.images import subset
-from elf.data.preprocessing import fit
+from elf.data.preprocessing import Normalisation, fit
 from elf.data.reading import read_dataset
 from elf.data.sources.layouts import source_state
 from elf.data.sources.record import Record, new_records
@@ -63,7 +63,7 @@ def prepare_dataset(
     train = subset(dataset.train, spec.train_per_class, what=f"{spec.name}, train split", allocate=allocate)
     test = subset(dataset.test, spec.test_per_class, what=f"{spec.name}, test split", allocate=allocate)
     dataset = replace(dataset, train=train, test=test)
-    return dataset, fit(spec.normalisation, train.images)
+    return dataset, fit(spec.normalisation, train.images) if spec.mean is None else Normalisation(spec.mean, spec.std)
 
 
 def main(argv: list[str]) -> None:
@@ -98,7 +98,8 @@ def main(argv: list[str]) -> None:
     card = data_card(
         dataset,
         source={"source": spec.source, "location": spec.location},
-        preprocessing={"normalisation": spec.normalisation},
+        preprocessing={"normalisation": spec.normalisation}
+        | ({} if spec.mean is None else {"mean": spec.mean, "std": spec.std}),
         records=records,
     )
     card |= {"id": manifest["id"]}

@@ -49,6 +49,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class Constants(Strict):
+    """Per channel, of pixels in [0, 1], in the order red, green, blue."""
+
+    mean: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=3, max_length=3, description="Is subtracted.")
+    std: list[Rate] = Field(min_length=3, max_length=3, description="Divides what is left.")
+
+
 class DatasetConfig(Strict):
     """One entry of ``config/datasets.yaml``."""
 
@@ -58,8 +65,11 @@ class DatasetConfig(Strict):
     location: str | None = Field(default=None, description="Folder below the data folder (ELF_DATA_DIR).")
     obtain: str | None = Field(default=None, description="Where the images come from, said when they are missing.")
     side: int = Field(ge=4, description="Height and width of the images in pixels.")
-    normalisation: Literal[NORMALISATIONS] = Field(
-        description="Name of the constants in elf/data/preprocessing.py, or of a whitening."
+    normalisation: Literal[NORMALISATIONS] | None = Field(
+        default=None, description="Name of the constants in elf/data/preprocessing.py, or of a whitening."
+    )
+    constants: Constants | None = Field(
+        default=None, description="Constants of its own by which pixels are normalised, instead of a normalisation."
     )
     train_per_class: int | None = Field(default=None, ge=1, description="Keep the first images of each class.")
     test_per_class: int | None = Field(default=None, ge=1, description="Test on the first images of each class.")
@@ -69,6 +79,14 @@ class DatasetConfig(Strict):
     label_column: str | None = Field(
         default=None, description="Column of parquet files with the labels; by default label, labels or fine_label."
     )
+
+    @model_validator(mode="after")
+    def _is_normalised_once(self) -> "DatasetConfig":
+        if self.normalisation is None and self.constants is None:
+            raise ValueError("normalisation: this key is missing, and there are no constants in its place")
+        if self.normalisation is not None and self.constants is not None:
+            raise ValueError("constants: stand in place of a normalisation; leave one of them out")
+        return self
 
     @model_validator(mode="after")
     def _columns_are_those_of_parquet_files(self) -> "DatasetConfig":

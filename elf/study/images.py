@@ -6,7 +6,7 @@ from typing import Any
 
 from elf.data.sources.layouts import TORCHVISION_FOLDERS, layouts, mixture
 from elf.errors import ElfError
-from elf.specs.dataset import DatasetSpec
+from elf.specs.dataset import OWN, DatasetSpec
 from elf.study.config import DatasetConfig, Settings
 
 FOLDERS = ("parquet", "folder", "downsampled")
@@ -31,7 +31,9 @@ def dataset_spec(settings: Settings, name: str, data_folder: Path) -> DatasetSpe
         source=source,
         location=(entry.location or name) if source in FOLDERS else None,
         side=entry.side,
-        normalisation=entry.normalisation,
+        normalisation=entry.normalisation or OWN,
+        mean=entry.constants and tuple(entry.constants.mean),
+        std=entry.constants and tuple(entry.constants.std),
         train_per_class=entry.train_per_class,
         test_per_class=entry.test_per_class,
         image_column=columns[0],
