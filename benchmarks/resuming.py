@@ -1,9 +1,9 @@
 """How large the files are from which interrupted jobs continue, from specifications alone."""
 
 from elf.planning.costs import Surroundings
-from elf.planning.counting import Counts, counts
 from elf.planning.sizes import HEADER, expert_bytes, synthetic_bytes
 from elf.planning.work import Sizes
+from elf.specs.counting import Counts, counts
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.training import FrepoRecipe
 from elf.status.jobs import Job

@@ -1,5 +1,6 @@
 """Parameters and operations in closed form, against the networks and the loops themselves."""
 
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -19,10 +20,10 @@ from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
 from elf.objectives.elf import loss as elf_loss
 from elf.planning import work
-from elf.planning.counting import counts
 from elf.planning.distillation_work import distillation_work
 from elf.planning.sizes import checkpoint_bytes, expert_bytes
 from elf.planning.work import FREPO_STEPS, Sizes, passes, updates
+from elf.specs.counting import counts
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.expert import ExpertSpec
 from elf.specs.objective import OBJECTIVES
@@ -157,6 +158,8 @@ def test_networks_of_dsa_are_trained_between_its_matching_steps():
     ("module", "gradient", "recipe"),
     [
         ("mtt", mtt.unrolled, {"gradient": "unrolled"}),
+        # No room at all: one step at once.
+        ("mtt", partial(mtt.unrolled, at_once=1), {"gradient": "unrolled", "memory_budget_gb": 0.0}),
         ("mtt", tesla.constant_memory, {"gradient": "constant-memory"}),
         ("tesla", tesla.constant_memory, {}),
     ],

@@ -41,6 +41,7 @@ DISTILLATIONS = {
         DSA | {"iterations": 3, "batch_real": 5, "selection": "best_on_test", "selection_epochs": 1} | SCORED,
     ),
     "mtt": ("mtt", NETWORK, TRAJECTORIES | {"experts": 2}),
+    "mtt, one step at once": ("mtt", NETWORK, TRAJECTORIES | {"experts": 2, "memory_budget_gb": 0.0}),
     "mtt, constant memory": ("mtt", NETWORK, TRAJECTORIES | {"experts": 1, "gradient": "constant-memory"}),
     "tesla, soft labels": (
         "tesla",

@@ -1,6 +1,7 @@
 """Matching training trajectories against a naive unroll, finite differences, and updates written out by hand."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from naive_trajectories import (
 from elf.data import augmentation
 from elf.data.augmentation import STRATEGY
 from elf.distillation import mtt
-from elf.distillation.mtt import unrolled
+from elf.distillation.mtt import segments, unrolled
 from elf.distillation.shared.loop import Selection
 from elf.distillation.shared.synthetic import real_initialisation
 from elf.distillation.shared.trajectories import Step, draw_segment, draw_steps
@@ -36,8 +37,10 @@ from elf.distillation.shared.watching import Diverged
 from elf.distillation.tesla import constant_memory
 from elf.errors import ElfError
 from elf.machine.randomness import generator
+from elf.networks.batch_norm_splits import split_batch_norm
 from elf.networks.building import build_network
 from elf.networks.flat import FlatNetwork, flatten
+from elf.specs.unrolling import redone
 
 
 def distil(changes=None, *, experts=None, norm="in", name=None, **others):
@@ -107,6 +110,57 @@ def test_loss_and_gradients_equal_a_naive_unroll(norm, seed, steps, batch, soft)
     assert not any(t.requires_grad for t in (found.loss, found.images, found.step_size))
 
 
+@pytest.mark.parametrize(("norm", "splits"), [("in", 1), ("bn", 1), ("bn", 4)])
+@settings(max_examples=6)
+@given(
+    seed=st.integers(0, 1000),
+    steps=st.integers(1, 6),
+    at_once=st.integers(1, 7),
+    batch=st.integers(4, COUNT),
+    soft=st.booleans(),
+)
+def test_gradients_of_segments_are_those_of_the_whole_unroll(norm, splits, seed, steps, at_once, batch, soft):
+    """Each step draws its images from the whole set, so that most are in several steps."""
+    update = one_update(norm, seed, steps, batch, soft)
+
+    def gradients(**how):
+        module = network(norm).double()
+        split_batch_norm(module, splits)
+        return unrolled(FlatNetwork(module), **update, align_corners=True, **how)
+
+    whole, cut = gradients(), gradients(at_once=at_once)
+    assert torch.equal(cut.loss, whole.loss)
+    assert (cut.images - whole.images).abs().max() <= 4e-15 * whole.images.abs().max()
+    assert abs(cut.step_size - whole.step_size) <= 4e-15 * abs(whole.step_size) + 1e-18
+
+
+def test_recomputed_states_are_those_of_the_first_walk(monkeypatch):
+    """In float32, where another kernel would show; the states are what the network is called with."""
+    seen, call = [], FlatNetwork.__call__
+
+    def spy(self, parameters, images, **more):
+        seen.append(torch.cat([parameters.detach().flatten(), images.detach().flatten()]))
+        return call(self, parameters, images, **more)
+
+    monkeypatch.setattr(FlatNetwork, "__call__", spy)
+    update = one_update("in", 0, 5, 4)
+    update |= {name: update[name].float() for name in ("start", "target", "images", "step_size")}
+    unrolled(FlatNetwork(network()), **update, align_corners=True, at_once=2)
+    # Segments of one, two and two steps; the last is computed once, the others again from the back.
+    again = [seen[1], seen[2], seen[0]]
+    assert len(seen) == 5 + 3 and all(torch.equal(one, other) for one, other in zip(seen[5:], again, strict=True))
+    assert not torch.equal(seen[0], seen[1])
+
+
+@given(count=st.integers(1, 30), at_once=st.integers(1, 35))
+def test_segments_are_all_steps_in_order_and_the_last_is_full(count, at_once):
+    cut = segments(range(count), at_once)
+    assert [step for segment in cut for step in segment] == list(range(count))
+    assert len(cut[-1]) == min(count, at_once)
+    assert all(len(segment) == at_once for segment in cut[1:])
+    assert count - len(cut[-1]) == redone(count, at_once)
+
+
 def test_gradients_equal_finite_differences():
     update = one_update("in", 3, 3, 4)
     found = ours(unrolled, "in", update)
@@ -167,6 +221,13 @@ def test_constant_memory_has_the_same_loss_but_agrees_for_the_last_step_alone(se
 def test_memory_of_the_unroll_grows_with_the_steps():
     few, many = peak_bytes(unrolled, 10), peak_bytes(unrolled, 40)
     assert many > 3 * few
+
+
+def test_memory_of_one_step_at_once_grows_with_the_states_alone():
+    few, many = (peak_bytes(partial(unrolled, at_once=1), steps) for steps in (10, 40))
+    # A state more for each step.
+    assert many - few <= 1.1 * 30 * 8 * FlatNetwork(network()).size
+    assert peak_bytes(partial(unrolled, at_once=2), 10) < 0.5 * peak_bytes(unrolled, 10)
 
 
 # --- what is drawn ---------------------------------------------------------------------------------------
@@ -250,6 +311,23 @@ def test_setting_chooses_the_gradient(monkeypatch):
     assert torch.equal(distil().images, cheap.images)
 
 
+def test_the_budget_says_how_many_steps_have_a_graph(monkeypatch):
+    asked = []
+
+    def spy(*update, at_once, **more):
+        asked.append(at_once)
+        return unrolled(*update, at_once=at_once, **more)
+
+    whole = distil()
+    monkeypatch.setattr(mtt, "unrolled", spy)
+    monkeypatch.setitem(mtt.GRADIENTS, "unrolled", spy)
+    smallest = distil({"memory_budget_gb": 0.0})
+    largest = distil({"memory_budget_gb": 1.0})
+    assert asked == [1] * 6 + [3] * 6
+    assert torch.equal(largest.images, whole.images) and largest.extra == whole.extra
+    torch.testing.assert_close(smallest.images, whole.images, rtol=1e-4, atol=1e-5)
+
+
 def test_iterations_names_the_last_index_and_progress_sees_every_update():
     seen = []
     distil({"iterations": 3}, progress=lambda *call: seen.append(call))
@@ -301,8 +379,10 @@ def test_dataset_is_untouched_and_labels_are_hard():
 @settings(max_examples=4)
 @given(kill_after=st.lists(st.integers(1, 6), min_size=1, max_size=3), every=st.integers(1, 3))
 def test_killed_and_started_again_is_bit_identical(norm, gradient, kill_after, every):
-    whole = distil({"gradient": gradient}, norm=norm)
-    resumed = finish_after_kills(lambda **more: distil({"gradient": gradient}, norm=norm, **more), kill_after, every)
+    # One step at once.
+    changes = {"gradient": gradient, "memory_budget_gb": 0.0}
+    whole = distil(changes, norm=norm)
+    resumed = finish_after_kills(lambda **more: distil(changes, norm=norm, **more), kill_after, every)
     assert torch.equal(resumed.images, whole.images)
     assert resumed.extra == whole.extra
 

@@ -12,9 +12,9 @@ from elf.cli import main
 from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.objectives import elf, task
-from elf.planning.counting import counts
 from elf.planning.memory import LIBRARY, at_once, evaluation_bytes, training_bytes
 from elf.planning.work import Sizes
+from elf.specs.counting import counts
 from elf.specs.evaluation import EvaluationSpec, Objective
 from elf.specs.network import feature_shape
 from elf.specs.training import TrainingRecipe

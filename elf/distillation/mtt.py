@@ -9,6 +9,7 @@ Measured at commit f2f84b3 by ``snakemake --profile profiles/local table01 --con
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from elf.distillation.shared.trajectories import (
 from elf.distillation.tesla import constant_memory
 from elf.machine.randomness import generator
 from elf.networks.flat import FlatNetwork
+from elf.specs.unrolling import steps_at_once
 
 
 def distill(
@@ -57,9 +59,10 @@ def distill(
         ``augmentation`` (DSA strategy, parameters drawn for each image), ``align_corners`` (grid convention, see
         `elf.data.augmentation.apply`), and ``gradient``: ``unrolled`` is the method; ``constant-memory`` is
         TESLA's gradient as a memory saver, **which is not the same gradient**, see
-        `elf.distillation.tesla.constant_memory`. A network with batch normalisation also takes
-        ``batch_norm_splits``: into how many parts a step's batch is cut for it (1 where it is left out). The official
-        code runs its student as ``torch.nn.DataParallel(student_net)``, with all parameters on every GPU.
+        `elf.distillation.tesla.constant_memory`. ``memory_budget_gb`` of the first says how many steps have a graph at
+        once (all where it is left out), which changes results by rounding. A network with batch normalisation also
+        takes ``batch_norm_splits``: into how many parts a step's batch is cut for it (1 where it is left out). The
+        official code runs its student as ``torch.nn.DataParallel(student_net)``, with all parameters on every GPU.
     ipc : int
         Synthetic images per class; they start as distinct real images.
     network : str
@@ -90,6 +93,9 @@ def distill(
     step_size = torch.tensor(float(settings["lr_teacher"]), device=device)  # ()
     state = state_of({"images": images, "step_size": step_size}, seed)
     gradient = GRADIENTS[settings["gradient"]]
+    if gradient is unrolled:
+        sizes = {"classes": dataset.classes, "side": side, "images": len(images), "train": len(dataset.labels)}
+        gradient = partial(unrolled, at_once=steps_at_once(settings, network, **sizes))
 
     def update(_: int) -> dict[str, Tensor]:
         begin, target = draw_segment(experts, settings, state.streams["experts"], device)  # (P,), (P,)
@@ -125,8 +131,13 @@ def unrolled(
     steps: Sequence[Step],
     *,
     align_corners: bool,
+    at_once: int | None = None,
 ) -> Matching:
     """Return the loss of one update, and its gradients through all steps of the student.
+
+    Reverse-mode differentiation of the whole trajectory, in segments: their first states are kept, without graphs, and
+    from the last segment to the first a graph is built anew, of one segment alone, and differentiated against what has
+    come back so far. However the trajectory is cut, the gradients are the same but for rounding.
 
     Parameters
     ----------
@@ -140,21 +151,54 @@ def unrolled(
     steps : sequence of Step
     align_corners : bool
         See `elf.data.augmentation.apply`.
+    at_once : int or None
+        Steps of which there is a graph at the same time; None for all.
 
     Returns
     -------
     Matching
     """
     images, step_size = images.detach().requires_grad_(), step_size.detach().requires_grad_()
-    student = start.detach().requires_grad_()  # (P,)
-    for step in steps:
-        batch = images.index_select(0, step.indices)  # (b, 3, side, side)
-        loss = loss_of(network, student, batch, labels, step, align_corners=align_corners)
-        (gradient,) = torch.autograd.grad(loss, student, create_graph=True)  # (P,)
-        student = student - step_size * gradient
-    loss = (student - target).square().sum() / (start - target).square().sum()
-    of_images, of_step_size = torch.autograd.grad(loss, (images, step_size))
-    return Matching(loss.detach(), of_images, of_step_size)
+    learned = (images, step_size)
+
+    def walked(student: Tensor, segment: Sequence[Step]) -> Tensor:
+        """Return the student (P,) after some steps, with a graph."""
+        for step in segment:
+            batch = images.index_select(0, step.indices)  # (b, 3, side, side)
+            loss = loss_of(network, student, batch, labels, step, align_corners=align_corners)
+            (gradient,) = torch.autograd.grad(loss, student, create_graph=True)  # (P,)
+            student = student - step_size * gradient
+        return student
+
+    *earlier, last = segments(steps, at_once or len(steps))
+    states = [start.detach().requires_grad_()]  # (P,) each, where a segment begins
+    for segment in earlier:
+        state = states[-1]
+        for step in segment:
+            # With a graph, which goes at once: without, PyTorch takes other kernels, whose rounding would lead to other
+            # states than those of the graphs.
+            state = walked(state, [step]).detach().requires_grad_()
+        states.append(state)
+
+    end = walked(states[-1], last)
+    loss = (end - target).square().sum() / (start - target).square().sum()
+    # Nobody asks for the gradient of the trajectory's own start.
+    inputs = learned if not earlier else (*learned, states[-1])
+    of_images, of_step_size, *incoming = torch.autograd.grad(loss, inputs)
+    value = loss.detach()
+    del end, loss  # and with them the graph
+    for index in reversed(range(len(earlier))):
+        inputs = learned if index == 0 else (*learned, states[index])
+        more, further, *incoming = torch.autograd.grad(walked(states[index], earlier[index]), inputs, incoming)
+        of_images += more
+        of_step_size += further
+    return Matching(value, of_images, of_step_size)
+
+
+def segments(steps: Sequence[Step], at_once: int) -> list[Sequence[Step]]:
+    """Cut steps into segments of ``at_once``; the first alone may have fewer, because the last is not redone."""
+    first = len(steps) % at_once or at_once
+    return [steps[:first], *(steps[begin : begin + at_once] for begin in range(first, len(steps), at_once))]
 
 
 GRADIENTS = {"unrolled": unrolled, "constant-memory": constant_memory}

@@ -3,17 +3,19 @@
 In multiples of the forward pass F of a network and of its first layer f, whose input nobody differentiates with respect
 to while weights are asked for: a gradient of the weights costs 3 F - f; that of the pixels alone 2 F; the gradient of a
 gradient with respect to the pixels 7 F - f, which are the inner gradient and one more pass through each of its
-operations; in the unrolled trajectory of MTT, where the weights depend on the pixels, too, 9 F - 3 f.
+operations; in the unrolled trajectory of MTT, where the weights depend on the pixels, too, 9 F - 3 f, and 3 F - f more
+for each step that is computed a second time, because the graph of all has no room in the budget.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from elf.planning.counting import MULTIPLY_ADD, Counts, counts
 from elf.planning.work import FREPO_STEPS, Sizes, Work, passes, test, updates
+from elf.specs.counting import MULTIPLY_ADD, Counts, counts
 from elf.specs.network import parse
 from elf.specs.synthetic import SyntheticSpec
+from elf.specs.unrolling import redone, steps_at_once
 
 PIXELS = (2.0, 0.0)
 TWICE = (7.0, 1.0)
@@ -41,38 +43,45 @@ def distillation_work(spec: SyntheticSpec, sizes: Sizes) -> Work | None:
     network = spec.network and counts(spec.network, classes=sizes.classes, side=sizes.side)
     if spec.network and network is None:
         return None
-    work = method(spec.recipe, network, spec.ipc, real, parse(spec.network).norm if spec.network else None)
+    work = method(spec.recipe, network, spec.ipc, real, spec.network)
     return work + _selection(spec, sizes) if spec.recipe.get("selection", "final") != "final" else work
 
 
-def _dm(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, norm: str | None) -> Work:
+def _dm(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, name: str | None) -> Work:
     real = _real(int(recipe["batch_real"]), sizes)
     update = test(network.front, real) + passes(network.front, sizes.classes * ipc, 1, *PIXELS)
     return update * (int(recipe["iterations"]) + 1)
 
 
-def _dsa(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, norm: str | None) -> Work:
+def _dsa(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, name: str | None) -> Work:
     iterations, outer = int(recipe["iterations"]) + 1, int(recipe["outer_loop"])
     images = sizes.classes * ipc
     match = updates(network, _real(int(recipe["batch_real"]), sizes), sizes.classes)
     match += passes(network, images, sizes.classes, *TWICE)
-    if norm == "bn":
+    if parse(name).norm == "bn":
         match += test(network, _real(int(recipe["bn_real"]), sizes))
     inner = updates(network, images, math.ceil(images / int(recipe["batch_inner"]))) * int(recipe["inner_loop"])
     return match * (iterations * outer) + inner * (iterations * (outer - 1))
 
 
 def _trajectories(multiples: tuple[float, float]) -> Callable[..., Work]:
-    def work(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, norm: str | None) -> Work:
+    def work(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, name: str | None) -> Work:
         images = sizes.classes * ipc
         steps, batch = int(recipe["synthetic_steps"]), int(recipe["batch_syn"]) or images
         of_step = WALKED_TWICE if recipe.get("gradient") == "constant-memory" else multiples
         update = passes(network, _seen(images, batch, steps), steps, *of_step)
+        if recipe.get("gradient") == "unrolled":
+            again = redone(steps, steps_at_once(recipe, name, images=images, **_of(sizes)))
+            update += updates(network, _seen(images, batch, again), again)
         if recipe.get("soft_labels"):
             update += test(network, images)
         return update * (int(recipe["iterations"]) + 1)
 
     return work
+
+
+def _of(sizes: Sizes) -> dict[str, int]:
+    return {"classes": sizes.classes, "side": sizes.side, "train": sizes.train}
 
 
 def _seen(images: int, batch: int, steps: int) -> int:
@@ -82,7 +91,7 @@ def _seen(images: int, batch: int, steps: int) -> int:
     return rounds * images + sum(sizes[:rest])
 
 
-def _frepo(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, norm: str | None) -> Work:
+def _frepo(recipe: Mapping, network: Counts, ipc: int, sizes: Sizes, name: str | None) -> Work:
     images, real = sizes.classes * ipc, min(int(recipe["batch_real"]), sizes.train)
     shown = images * (2 if recipe["mirror"] else 1)
     dimensions = network.rear.first // (MULTIPLY_ADD * sizes.classes)
@@ -98,13 +107,13 @@ def _nothing(*_) -> Work:
     return Work()
 
 
-def _greedy(recipe: Mapping, network: None, ipc: int, sizes: Sizes, norm: None) -> Work:
+def _greedy(recipe: Mapping, network: None, ipc: int, sizes: Sizes, name: None) -> Work:
     return Work(
         MULTIPLY_ADD * sizes.train * sizes.values * (ipc + 1.0), sizes.train * sizes.values, sizes.classes * ipc
     )
 
 
-def _k_means(recipe: Mapping, network: None, ipc: int, sizes: Sizes, norm: None) -> Work:
+def _k_means(recipe: Mapping, network: None, ipc: int, sizes: Sizes, name: None) -> Work:
     rounds = LLOYD_ITERATIONS * int(recipe["starts"])
     numbers = sizes.train * sizes.values
     return Work(MULTIPLY_ADD * numbers * ipc * float(rounds), numbers, sizes.classes * rounds)

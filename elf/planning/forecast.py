@@ -7,7 +7,7 @@ from pathlib import Path
 
 from elf.planning.calibration import Calibration
 from elf.planning.costs import Surroundings, bytes_of, stage_of, work_of
-from elf.planning.memory import evaluation_bytes
+from elf.planning.memory import distillation_bytes, evaluation_bytes
 from elf.planning.scheduling import longest_chain, schedule
 from elf.planning.sizes import sizes_of
 from elf.planning.work import Work
@@ -66,8 +66,9 @@ class Forecast:
         Longest chain: path and seconds of each job; without a calibration, operations.
     makespans : dict of int to float
         Seconds by number of devices; empty without a calibration.
-    memory : tuple of (str, int) or None
-        The evaluation to do that takes most memory of a GPU: its path and about how many bytes; None if there is none.
+    memory : dict of str to (str, int)
+        The evaluation to do, and the set of MTT, that takes most memory of a GPU: its path and about how many bytes, by
+        what it is called; without those that there are none of.
     layer_ratio : float
         Largest operations a layer call of the jobs to do, as a multiple of the largest that was measured; 0 if unknown.
     """
@@ -77,7 +78,7 @@ class Forecast:
     calibration: Calibration | None
     chain: tuple[tuple[str, float], ...]
     makespans: dict[int, float]
-    memory: tuple[str, int] | None
+    memory: dict[str, tuple[str, int]]
     layer_ratio: float
 
     @property
@@ -144,13 +145,18 @@ def forecast(
     )
 
 
-def _memory(to_do: Mapping[str, Job], around: Surroundings) -> tuple[str, int] | None:
-    needed = {
-        path: evaluation_bytes(job.spec, sizes, around.images_for(job.spec)) or 0
-        for path, job in to_do.items()
-        if job.kind == kinds.EVALUATIONS.name and (sizes := around.sizes_for(job.spec)) is not None
-    }
-    return max(needed.items(), key=lambda entry: entry[1], default=None)
+def _memory(to_do: Mapping[str, Job], around: Surroundings) -> dict[str, tuple[str, int]]:
+    needed: dict[str, dict[str, int]] = {}
+    for path, job in to_do.items():
+        if job.kind not in (kinds.EVALUATIONS.name, kinds.SETS.name) or (sizes := around.sizes_for(job.spec)) is None:
+            continue
+        if job.kind == kinds.EVALUATIONS.name:
+            needed.setdefault("evaluation", {})[path] = (
+                evaluation_bytes(job.spec, sizes, around.images_for(job.spec)) or 0
+            )
+        elif (found := distillation_bytes(job.spec, sizes)) is not None:
+            needed.setdefault("unrolled set", {})[path] = found
+    return {name: max(own.items(), key=lambda entry: entry[1]) for name, own in needed.items()}
 
 
 def _seconds(calibration: Calibration | None, job: Job, work: Work | None) -> float | None:

@@ -107,9 +107,8 @@ def _space(forecast: Forecast, free_bytes: int | None) -> Iterator[str]:
 
 
 def _memory(forecast: Forecast) -> Iterator[str]:
-    if forecast.memory is not None:
-        path, needed = forecast.memory
-        yield f"Memory of a GPU: about {space(needed)} for the largest evaluation,"
+    for name, (path, needed) in forecast.memory.items():
+        yield f"Memory of a GPU: about {space(needed)} for the largest {name},"
         yield f"  {_shortened(path)}"
 
 

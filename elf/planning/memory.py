@@ -1,12 +1,11 @@
-"""How much memory of a device an evaluation takes, from its specification alone."""
+"""How much memory of a device an evaluation or a distillation by MTT takes, from its specification alone."""
 
-from elf.planning.counting import Counts, counts
 from elf.planning.work import Sizes
+from elf.specs.counting import Counts, counts
 from elf.specs.evaluation import EvaluationSpec
 from elf.specs.network import LARGE_SIDE, may_have_batch_norm, parse
-
-NUMBER = 4
-"""Bytes of a number in float32."""
+from elf.specs.synthetic import SyntheticSpec
+from elf.specs.unrolling import LIBRARY, NUMBER, steps_at_once, unroll_bytes
 
 STATES_ALONE = 4
 """Numbers for each parameter: itself, its gradient, its momentum, and its gradient with the decay of the weights."""
@@ -19,9 +18,6 @@ MAPS_AT_ONCE = 4.5
 """The same where networks are trained at once: their maps are copied to lie side by side."""
 # Both were measured; networks differ in them, so that an estimate is off by up to two thirds. Batch normalisation in
 # parts takes no more: what it copies is gone before the busiest moment.
-
-LIBRARY = 430_000_000
-"""Bytes that convolutions work in, whatever the network, measured on an H100."""
 
 
 def evaluation_bytes(spec: EvaluationSpec, sizes: Sizes, images: int) -> int | None:
@@ -45,6 +41,27 @@ def evaluation_bytes(spec: EvaluationSpec, sizes: Sizes, images: int) -> int | N
     networks = len(spec.seeds) if at_once(spec, sizes.side, images) else 1
     resident = NUMBER * sizes.values * (images + sizes.test)
     return LIBRARY + resident + training_bytes(network, batch, networks, rear_sees_features=elf)
+
+
+def distillation_bytes(spec: SyntheticSpec, sizes: Sizes) -> int | None:
+    """Return about the most memory that a distillation takes on a GPU; None for those that are not unrolled.
+
+    Parameters
+    ----------
+    spec : SyntheticSpec
+    sizes : Sizes
+        Of the dataset, with the images that are held out.
+    """
+    if spec.recipe.get("gradient") != "unrolled":
+        return None
+    network = counts(spec.network, classes=sizes.classes, side=sizes.side)
+    if network is None:
+        return None
+    recipe, images = spec.recipe, sizes.classes * spec.ipc
+    given = {"images": images, "train": sizes.without(spec.held_out_per_class).train}
+    steps = steps_at_once(recipe, spec.network, classes=sizes.classes, side=sizes.side, **given)
+    given |= {"batch": min(int(recipe["batch_syn"]) or images, images), "steps": int(recipe["synthetic_steps"])}
+    return unroll_bytes(network, spec.network, at_once=steps, **given)
 
 
 def at_once(spec: EvaluationSpec, side: int, images: int) -> bool:

@@ -5,8 +5,8 @@ from pathlib import Path
 import safetensors
 
 from elf.artifacts.manifest import Manifest
-from elf.planning.counting import counts
 from elf.planning.work import Sizes
+from elf.specs.counting import counts
 from elf.specs.dataset import DatasetSpec
 from elf.specs.expert import ExpertSpec
 from elf.specs.features import FeaturesSpec

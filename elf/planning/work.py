@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from elf.planning.counting import Counts, Part, counts
+from elf.specs.counting import Counts, Part, counts
 from elf.specs.dataset import DatasetSpec
 from elf.specs.evaluation import EvaluationSpec
 from elf.specs.expert import ExpertSpec

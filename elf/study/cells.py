@@ -245,6 +245,7 @@ def _is_unread(key: str, values: dict, network: str | None) -> bool:
         or (key.startswith("validation_") and selection != "validation")
         # The constants of the dataset itself are what is used without this key.
         or (key == "constants" and values[key] == "dataset")
+        or (key == "memory_budget_gb" and values.get("gradient") != "unrolled")
         or (key == "batch_norm_splits" and (network is None or not may_have_batch_norm(network)))
     )
 

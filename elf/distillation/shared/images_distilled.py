@@ -11,6 +11,7 @@ from elf.distillation.shared.trajectories import draw_steps
 from elf.machine.randomness import generator
 from elf.networks.building import build_network
 from elf.specs.synthetic import SyntheticSpec
+from elf.specs.unrolling import redone, steps_at_once
 from elf.training.frepo import STEPS
 
 
@@ -56,10 +57,13 @@ def _trajectories(spec: SyntheticSpec, real: RealImages) -> int:
     # Which images a step takes is random, how many is not.
     streams = torch.Generator(), torch.Generator()
     steps = draw_steps(synthetic, real.images.shape[-1], settings, *streams, torch.device("cpu"))
-    # In constant memory the trajectory is walked twice.
-    walks = 1 if settings.get("gradient") == "unrolled" else 2
     labelled = synthetic if settings.get("soft_labels") else 0
-    return _updates(spec) * (walks * sum(len(step.indices) for step in steps) + labelled)
+    # In constant memory the trajectory is walked twice; the unrolled one as far as there is no room for its graph.
+    again = len(steps)
+    if settings.get("gradient") == "unrolled":
+        sizes = {"classes": real.classes, "side": real.images.shape[-1], "train": len(real.labels)}
+        again = redone(len(steps), steps_at_once(settings, spec.network, images=synthetic, **sizes))
+    return _updates(spec) * (sum(len(step.indices) for step in [*steps, *steps[:again]]) + labelled)
 
 
 def _frepo(spec: SyntheticSpec, real: RealImages) -> int:
