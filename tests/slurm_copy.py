@@ -147,7 +147,7 @@ def undisturbed(tmp_path_factory, other_processes) -> SlurmCopy:
     copy.edit(SCALE_FILE, "dsa: {iterations: 1,", f"dsa: {{iterations: {UPDATES},")
     copy.edit(SCALE_FILE, "frepo: {iterations: 3,", f"frepo: {{iterations: {UPDATES},")
     loop = "elf/distillation/shared/loop.py"
-    reported = 'progress(finished, total, values["loss"])\n'
+    reported = 'course.advance(finished, values["loss"], look=best.is_due(finished))\n'
     copy.edit(loop, reported, f"{reported}        _write_journal(checkpoint, finished)\n")
     copy.append(loop, JOURNAL)
     ended = copy.run(*(copy.image(method) for method in SETS))

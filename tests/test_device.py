@@ -43,7 +43,7 @@ def test_peak_memory_counts_bytes():
 
 FAULTS = """
 import resource, sys, torch
-from elf import device
+from elf.machine import device
 if sys.argv[1] == "prepared":
     device.prepare(1, torch.device("cpu"))
 for _ in range(20):
@@ -68,7 +68,7 @@ TAKE_A_GPU = """
 import sys, time
 import torch
 torch.cuda.is_available, torch.cuda.device_count = (lambda: True), (lambda: 2)
-from elf import device
+from elf.machine import device
 print(device.pick_device("auto"), flush=True)
 sys.stdin.read()
 """

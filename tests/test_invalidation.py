@@ -199,7 +199,7 @@ EDITS = {
         AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(EVALUATIONS),
     ),
     "the augmentation": (
-        code("elf/data/augmentation.py", "augment"),
+        code("elf/data/augmentation.py", "apply"),
         AFTER_DM | AFTER_TEACHERS | AFTER_EXPERTS | after_other(DSA) | evaluate(EVALUATIONS),
     ),
     "the source of the images": (code("elf/data/sources/digits.py", "read"), EVERYTHING),
@@ -333,7 +333,9 @@ def test_what_cannot_change_results_makes_nothing_stale(workflow, tmp_path):
     (workflow.folder / "elf/training/adam.py").rename(workflow.folder / "elf/optimiser.py")
     for file in workflow.folder.glob("elf/**/*.py"):
         text = file.read_text(encoding="utf-8")
-        file.write_text(text.replace("from elf import adam\n", "from elf import optimiser as adam\n"), encoding="utf-8")
+        file.write_text(
+            text.replace("from elf.training import adam\n", "from elf import optimiser as adam\n"), encoding="utf-8"
+        )
     methods = "methods: [dm, dsa, mtt, tesla, frepo, random, herding, k-center, k-means]\n"
     experiments = "experiments: [table01, table05, figure3, figure4]\n"
     workflow.edit(SCALE_FILE, methods + experiments, "")

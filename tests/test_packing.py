@@ -67,8 +67,12 @@ def study(tmp_path):
     copy = make_copy(tmp_path / "study")
     with chdir(copy.folder):
         finish(plan())
-    (copy.results / "datasets/digits/card.json").write_text("{}")
+    write_card(copy)
     return copy
+
+
+def write_card(copy) -> None:
+    (copy.results / "datasets/digits/card.json").write_text("{}")
 
 
 @pytest.fixture
@@ -221,6 +225,7 @@ def test_other_files_are_replaced_only_when_told(study, clone, tmp_path, capsys)
     packed(study, tmp_path / "pack")
     with chdir(clone.folder):
         finish(plan())
+        write_card(clone)
         own = jobs_of(plan())[TEACHER]
         write(plan(), own, content=1.0)
         before = (clone.results / TEACHER).read_bytes()
@@ -237,6 +242,7 @@ def test_what_was_made_from_another_file_than_the_one_here_is_stale_to_both(stud
     with chdir(clone.folder):
         jobs = jobs_of(plan())
         write(plan(), jobs["datasets/digits/images.safetensors"])
+        write_card(clone)
         write(plan(), jobs[TEACHER], content=1.0)
         os.utime(f"results/tiny/{TEACHER}", (10**9, 10**9))
     unpacked(clone, tmp_path / "pack", force=True)

@@ -314,7 +314,7 @@ def _same_plan(workflow, imported: Path, target: str) -> bool:
 
 
 MISTAKES = {
-    "an unknown key on the command line": (None, None, ("--config", "'scales'", "allowed: scale")),
+    "an unknown key on the command line": (None, None, ("--config", "'scales'", "allowed: plugins, scale")),
     "an unknown key in a file": ("seeds: 2\n", "seed: 2\n", ("config/scales/tiny.yaml: seed:", "allowed:", "seeds")),
     "a wrong type": ("seeds: 2\n", "seeds: many\n", ("config/scales/tiny.yaml: seeds:", "'many'", "integer")),
     "an unknown network": (
@@ -349,7 +349,7 @@ def test_a_mistake_in_the_configuration_is_one_line_and_no_job(fresh, mistake):
 def test_an_unknown_scale_names_those_that_exist(fresh):
     ended = fresh.run(scale="huge")
     assert ended.status != 0
-    assert "huge.yaml; allowed: demo, laptop, paper, smoke, tiny" in ended.output
+    assert "huge.yaml; allowed: demo, laptop, paper, published, published-one-piece, smoke, tiny" in ended.output
     assert "Traceback" not in ended.output
 
 

@@ -88,7 +88,7 @@ def write_record(
         Why the file has to be made again, whatever its settings and code are.
     store : Path
     """
-    params = [*params_of(manifest), *([stale] if stale else [])]
+    params = [*params_of(manifest), *([repr(stale)] if stale else [])]
     # Snakemake takes a store without this folder for one of an older version.
     (store / "incomplete").mkdir(parents=True, exist_ok=True)
     record = {"record_format_version": FORMAT, "incomplete": False, "params": params, "input_checksums": {}} | kept
