@@ -129,7 +129,10 @@ def test_a_mistake_in_the_configuration_ends_every_command_that_reads_it(run_pyt
     for command in (["settings"], ["summary"], ["table", "table05", "--folder", "b"]):
         done = run_python("-m", "elf", command[0], "--config", tmp_path, *command[1:])
         assert done.returncode == 1
-        assert done.stderr == f"elf {command[0]}: error: {tmp_path}/config.yaml: scael: unknown key; allowed: scale\n"
+        assert (
+            done.stderr
+            == f"elf {command[0]}: error: {tmp_path}/config.yaml: scael: unknown key; allowed: plugins, scale\n"
+        )
 
 
 def test_a_reader_that_goes_away_is_no_defect(run_python):

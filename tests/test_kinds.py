@@ -9,6 +9,7 @@ import pytest
 from conftest import PROJECT
 
 from elf.artifacts.code import code_of
+from elf.artifacts.fingerprint import code_id
 from elf.importing.recipes import write_recipe
 from elf.specs import kinds
 from elf.specs.kinds import KINDS
@@ -73,7 +74,7 @@ def check_agreement(plan: Plan, jobs: dict[str, Job], found: dict[str, Planned])
         assert kind.command in seen.words
         if job.spec is not None:
             assert seen.told("--settings") == job.spec.canonical()
-            assert seen.told("--code") == code_of(kind, job.spec)
+            assert seen.told("--code") == code_id(code_of(kind, job.spec))
         if job.digest is not None:
             assert seen.told("--digest") == job.digest()
 
