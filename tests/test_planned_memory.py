@@ -145,7 +145,8 @@ def test_the_plan_knows_which_networks_are_trained_at_once(name, side):
 def test_the_forecast_names_the_evaluation_that_takes_most(capsys, tmp_path):
     assert main(["plan", "table05", "--scale", "smoke", "--results-folder", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (place,) = [index for index, line in enumerate(lines) if line.startswith("Memory of a GPU: about ")]
+    memory = [index for index, line in enumerate(lines) if line.startswith("Memory of a GPU: about ")]
+    (place,) = [index for index in memory if lines[index].endswith("for the largest evaluation,")]
     plan = make_plan(PROJECT / "config", "smoke", tmp_path)
     sizes = Sizes(classes=10, train=1262, test=535, side=32)
     needed = {
