@@ -743,7 +743,7 @@ def test_inputs_of_other_settings_stop_a_job(copy, capsys):
     assert "is a teacher checkpoint, expected a features" in with_input(
         features, copy.folder / f"teachers/digits/{WIDE}/epoch1.safetensors"
     )
-    assert "needs the features of a teacher" in failing(command[:features], capsys)
+    assert "needs features of a teacher" in failing(command[:features], capsys)
 
     name = str(next(iter(copy.plan.grid.features)))
     command = copy.extract_features(name)
