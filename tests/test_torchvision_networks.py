@@ -13,6 +13,7 @@ from elf.errors import ElfError
 from elf.networks.building import build_network
 from elf.networks.checking import problem
 from elf.networks.torchvision_models import cut_points
+from elf.specs.objective import Objective
 from elf.study.networks import check_networks, torchvision_networks
 
 FITTING = [
@@ -210,7 +211,7 @@ def test_without_features_it_has_the_weights_of_the_split_network():
 
 def grid_of(network: str, *, objective: str = "task", teacher: str | None = None) -> SimpleNamespace:
     evaluation = SimpleNamespace(
-        dataset="cifar10", network=network, objective=SimpleNamespace(name=objective), teacher_network=teacher
+        dataset="cifar10", network=network, objective=Objective(name=objective), teacher_network=teacher
     )
     empty = {name: {} for name in ("experts", "synthetic_sets", "teachers")}
     datasets = {"cifar10": SimpleNamespace(name="cifar10", side=32)}
