@@ -13,7 +13,7 @@ from elf.specs.features import FeaturesSpec
 from elf.specs.kind import Files, Kind
 from elf.specs.method import METHODS
 from elf.specs.network import parse
-from elf.specs.objective import OBJECTIVES
+from elf.specs.objective import OBJECTIVES, ObjectiveSettings
 from elf.specs.synthetic import SyntheticSpec
 from elf.specs.teacher import TeacherSpec
 
@@ -186,7 +186,9 @@ def _evaluated(spec: EvaluationSpec) -> Files:
 
 def _trained(spec: EvaluationSpec) -> list[str]:
     module = OBJECTIVES.module(spec.objective.name)
-    return [*(f"{module}:{name}" for name in (*OBJECTIVES.functions, "TAKES")), *_network(spec)]
+    # What checks the settings of a job could also change them.
+    own = ["Settings"] if OBJECTIVES.read(spec.objective.name).Settings is not ObjectiveSettings else []
+    return [*(f"{module}:{name}" for name in (*OBJECTIVES.functions, "TAKES", *own)), *_network(spec)]
 
 
 def _other_protocol(spec: EvaluationSpec) -> tuple[str, ...]:
